@@ -1,0 +1,77 @@
+package meshbench
+
+// Spec is what must run for a subject, as plain data: an infrastructure turns
+// it into processes or pods. The texts in Args, Env, Files and ReadyURL are
+// text/template with these functions:
+//
+//	port "PROCESS" "NAME"     the number that the infrastructure gave to a port
+//	address "PROCESS" "NAME"  host:port to reach it at
+//	dir                       the process's own directory, where its Files are
+type Spec struct {
+	Processes []Process
+	// Entry is where load enters: a process and one of its ports.
+	Entry PortRef
+	// Host is the Host header to send; empty: the entry's own address.
+	Host string
+}
+
+// PortRef names a port of a process.
+type PortRef struct {
+	Process, Port string
+}
+
+// Process is one program of a Spec. They are started in order, each when the
+// one before it is ready.
+type Process struct {
+	Name     string // unique in the Spec: "client-proxy"
+	Role     Role
+	Service  string // the service it belongs to: "echo"; may be empty
+	Instance int
+
+	Runtime string // a runtime's name with its version, "envoy@1.40.0"; Self for Meshbench itself
+	Args    []string
+	Env     []string // whole environment, NAME=value
+	Files   []File   // written into the process's directory before it starts
+	Ports   []string // names; the infrastructure chooses the numbers
+	// ReadyURL is asked until it answers 200 (http) or accepts a connection (tcp://host:port).
+	ReadyURL string
+	// MayPark tells that the process can be stopped (SIGSTOP) while other
+	// subjects are measured, and goes on unharmed.
+	MayPark bool
+	// Control tells that it may outlive a sitting: a control plane.
+	Control bool
+}
+
+// Self is the Runtime of a process that is Meshbench itself.
+const Self = "meshbench"
+
+// File is a file of a process.
+type File struct {
+	Name   string // relative to the process's directory
+	Text   string // a template, see Spec
+	Secret bool   // readable by the owner alone, never logged
+}
+
+// Target is where a generator sends its requests.
+type Target struct {
+	URL  string `json:"url"`            // http://127.0.0.1:12345
+	Host string `json:"host,omitempty"` // Host header where it is not the URL's
+}
+
+// UsageReading is what one process has used so far.
+type UsageReading struct {
+	Role     Role
+	Service  string
+	Instance int
+	Process  string // the Spec's name
+	Alive    bool
+
+	UserNanos, SystemNanos uint64 // process clock, children and dead threads included
+	AnonBytes, FileBytes   uint64 // RssAnon, RssFile
+}
+
+// Seen is what a service's application has received so far.
+type Seen struct {
+	Requests uint64 `json:"requests"`
+	PeerName string `json:"peer_name"` // the SPIFFE name that came with the last one; empty: none
+}
