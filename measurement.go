@@ -214,6 +214,10 @@ type LoadResult struct {
 	Unfinished uint64            `json:"unfinished"` // in flight at the end
 	Errors     map[string]uint64 `json:"errors"`
 
+	// Sent counts every request whose first byte was written since the job
+	// began, warm-up and settling included: what the proof of path compares.
+	Sent uint64 `json:"sent"`
+
 	ElapsedSeconds float64 `json:"elapsed_seconds"`
 	ThroughputRPS  float64 `json:"throughput_rps"` // completed per second
 
