@@ -33,9 +33,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String returns the shortest form that time.ParseDuration reads.
+// String returns the shortest form that time.ParseDuration reads, in ASCII.
 func (d Duration) String() string {
-	s := time.Duration(d).String()
+	s := strings.Replace(time.Duration(d).String(), "µs", "us", 1)
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")
 	}
