@@ -1,0 +1,232 @@
+package runner
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/load"
+	"github.com/meshbench/meshbench/internal/mesh"
+)
+
+// calibration is how long the generator's core is watched for gaps before
+// and after each trial.
+const calibration = 150 * time.Millisecond
+
+// memoryPeriod is how often memory is read during a trial: often enough for a
+// mean, seldom enough not to be a neighbour.
+const memoryPeriod = 500 * time.Millisecond
+
+// settleCounters is how long counters may lag behind the last answer.
+const settleCounters = 2 * time.Second
+
+// trialSeed derives a trial's arrivals from the run's seed, so that every
+// trial has its own and a run can be repeated.
+func trialSeed(seed uint64, sitting, block int, cell string) uint64 {
+	h := fnv.New64a()
+	var b [24]byte
+	binary.LittleEndian.PutUint64(b[:], seed)
+	binary.LittleEndian.PutUint64(b[8:], uint64(sitting))
+	binary.LittleEndian.PutUint64(b[16:], uint64(block))
+	h.Write(b[:])
+	h.Write([]byte(cell))
+	return h.Sum64()
+}
+
+// jobOf turns a cell into the generator's job.
+func jobOf(cell meshbench.Cell, target meshbench.Target, cpus []int) load.Job {
+	return load.Job{
+		Target:      target,
+		Request:     cell.Workload.Request,
+		Assertions:  cell.Workload.Assertions,
+		Rate:        cell.Load.Rate,
+		Arrivals:    cell.Load.Arrivals,
+		Connections: cell.Load.Connections,
+		KeepAlive:   cell.Load.KeepAlive,
+		Timeout:     cell.Load.Timeout,
+		Warmup:      cell.Load.Settle,
+		Duration:    cell.Load.Trial,
+		Calibration: meshbench.Duration(calibration),
+		CPUs:        cpus,
+	}
+}
+
+// snapshot is what was counted and used at one moment.
+type snapshot struct {
+	at       time.Time
+	counters mesh.Counters
+	seen     uint64
+	peer     string
+	usage    []meshbench.UsageReading
+	parked   uint64 // nanoseconds used by all other deployments
+	busy     uint64 // nanoseconds used on the whole machine
+	own      uint64 // of it, by this process
+}
+
+// trial measures one cell once.
+func (r *run) trial(ctx context.Context, cell meshbench.Cell, up map[string]*deployment, t meshbench.Trial) (meshbench.Trial, error) {
+	d := up[deploymentKey(cell)]
+	event := Event{Phase: Measuring, Sitting: t.Sitting, Sittings: r.doc.Plan.Sittings, Cell: cell.ID, Trial: r.done + 1, Trials: r.doc.Plan.TrialsTotal}
+	r.Progress(event)
+	if err := d.Resume(ctx); err != nil {
+		return t, err
+	}
+	t.StartedAt = r.Now().UTC().Format(time.RFC3339Nano)
+	before, err := r.look(ctx, d, up)
+	if err != nil && ctx.Err() == nil {
+		return r.broken(t, d, err), nil
+	}
+
+	job := jobOf(cell, d.Target(), r.Infra.Placement().GeneratorCPUs)
+	block := t.Block
+	if t.Repeat {
+		block = -block
+	}
+	job.Seed = trialSeed(r.doc.Plan.Seed, t.Sitting, block, cell.ID)
+	memory := watchMemory(ctx, d)
+	result, err := r.generator.Run(ctx, job, func(tick load.Tick) {
+		e := event
+		e.Tick = &tick
+		r.Progress(e)
+	})
+	samples := memory()
+	if ctx.Err() != nil {
+		return t, ctx.Err()
+	}
+	if err != nil {
+		return t, err
+	}
+	t.Load = result
+	t.Verdict = result.Verdict
+	t.Settings = d.settings
+	after, err := r.lookSettled(ctx, d, up, before, result)
+	if err != nil {
+		return r.broken(t, d, err), nil
+	}
+	t.Proof = prove(d.driver, d.request.Workload, before, after, result)
+	t.Usage = usage(before, after, d.idle, samples, result)
+	t.ParkedCPUCores, t.NeighbourCores = elsewhere(before, after, result)
+	judge(&t)
+	if err := d.Check(); err != nil {
+		t.Verdict.Add(meshbench.InvalidTest, "process_died", "%v", err)
+		r.survived(cell.ID, t.Sitting, err, "")
+	}
+	return t, d.Park(ctx)
+}
+
+// broken is a trial whose deployment could not even be looked at.
+func (r *run) broken(t meshbench.Trial, d *deployment, err error) meshbench.Trial {
+	if died := d.Check(); died != nil {
+		err = died
+	}
+	t.Verdict.Add(meshbench.InvalidTest, "process_died", "%v", err)
+	t.Proof = meshbench.Proof{Status: meshbench.ProofFailed, Reason: err.Error()}
+	r.survived(t.Cell, t.Sitting, err, "")
+	return t
+}
+
+// look reads every counter and clock, idle.
+func (r *run) look(ctx context.Context, d *deployment, up map[string]*deployment) (s snapshot, err error) {
+	if d.driver != nil {
+		if s.counters, err = d.driver.Counters(ctx, d); err != nil {
+			return s, err
+		}
+	}
+	for _, service := range d.services {
+		seen, err := d.Seen(ctx, service)
+		if err != nil {
+			return s, err
+		}
+		s.seen += seen.Requests
+		s.peer = seen.PeerName
+	}
+	for key, other := range up {
+		if key == d.key {
+			continue
+		}
+		readings, err := other.Usage(ctx)
+		if err != nil {
+			continue // a parked one that died is found when its turn comes
+		}
+		for _, u := range readings {
+			s.parked += u.UserNanos + u.SystemNanos
+		}
+	}
+	if r.Machine != nil {
+		if s.busy, err = r.Machine.Busy(); err != nil {
+			return s, err
+		}
+		if s.own, err = r.Machine.Own(); err != nil {
+			return s, err
+		}
+	}
+	s.at = r.Now()
+	s.usage, err = d.Usage(ctx)
+	return s, err
+}
+
+// lookSettled looks after draining: a proxy may count a request some moments
+// after its answer has been read, so it looks again until the counters agree
+// with what was sent or the time for that is over.
+func (r *run) lookSettled(ctx context.Context, d *deployment, up map[string]*deployment, before snapshot, result meshbench.LoadResult) (snapshot, error) {
+	first, err := r.look(ctx, d, up)
+	s := first
+	for end := r.Now().Add(settleCounters); err == nil && d.driver != nil && r.Now().Before(end); {
+		if prove(d.driver, d.request.Workload, before, s, result).Status == meshbench.Proven {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return s, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		s, err = r.look(ctx, d, up)
+	}
+	// Clocks are those of the first look: waiting is not the load's cost.
+	s.at, s.usage, s.parked, s.busy, s.own = first.at, first.usage, first.parked, first.busy, first.own
+	return s, err
+}
+
+// memorySample sums up readings of one process's memory.
+type memorySample struct {
+	sum, peak, file uint64
+	n               uint64
+}
+
+// watchMemory reads memory until the function it returns is called.
+func watchMemory(ctx context.Context, d *deployment) func() map[string]memorySample {
+	ctx, stop := context.WithCancel(ctx)
+	samples := map[string]memorySample{}
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(memoryPeriod)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			readings, err := d.Usage(ctx)
+			if err != nil {
+				continue
+			}
+			for _, u := range readings {
+				s := samples[u.Process]
+				s.sum += u.AnonBytes
+				s.n++
+				s.peak = max(s.peak, u.AnonBytes)
+				s.file = max(s.file, u.FileBytes)
+				samples[u.Process] = s
+			}
+		}
+	})
+	return func() map[string]memorySample {
+		stop()
+		done.Wait()
+		return samples
+	}
+}
