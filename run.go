@@ -1,6 +1,10 @@
 package meshbench
 
-import "time"
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
 
 // SchemaVersion is of every JSON document that Meshbench prints.
 const SchemaVersion = 1
@@ -70,12 +74,43 @@ type RuntimeUsed struct {
 }
 
 // Estimate is a value with its interval; Low and High are nil where no
-// interval can be had.
+// interval can be had. Estimate is NaN, and null in JSON, where there is no
+// figure at all.
 type Estimate struct {
 	Estimate float64  `json:"estimate"`
 	Low      *float64 `json:"low"`
 	High     *float64 `json:"high"`
 	Unit     string   `json:"unit,omitempty"` // "us", "ms_per_1000_requests", "bytes"; empty for a ratio
+}
+
+// MarshalJSON writes an unknown estimate as null.
+func (e Estimate) MarshalJSON() ([]byte, error) {
+	type plain Estimate
+	if !math.IsNaN(e.Estimate) {
+		return json.Marshal(plain(e))
+	}
+	return json.Marshal(struct {
+		Unknown *float64 `json:"estimate"`
+		plain
+	}{nil, plain(e)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *Estimate) UnmarshalJSON(data []byte) error {
+	type plain Estimate
+	known := struct {
+		Estimate *float64 `json:"estimate"`
+	}{}
+	if err := json.Unmarshal(data, &known); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, (*plain)(e)); err != nil {
+		return err
+	}
+	if known.Estimate == nil {
+		e.Estimate = math.NaN()
+	}
+	return nil
 }
 
 // Significance is the decision about one comparison.
@@ -134,7 +169,7 @@ type QuantileSummary struct {
 // CellResult is a cell with what was measured of it.
 type CellResult struct {
 	Cell
-	LoadState     LoadState                    `json:"load_state"`     // the worst of its trials
+	LoadState     LoadState                    `json:"load_state"`     // saturated where more than 1 in 5 of its trials are
 	Trials        int                          `json:"trials"`         // that count
 	Response      Latency                      `json:"response"`       // pooled over trials: for the spectrum only
 	Quantiles     map[Quantile]QuantileSummary `json:"quantiles"`      // what the table shows
