@@ -1,0 +1,155 @@
+package telemetry
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadStat reads /proc/PID/stat. The error is fs.ErrNotExist for a process
+// that does not exist.
+func ReadStat(pid int) (Stat, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Stat{}, err
+	}
+	return ParseStat(text)
+}
+
+// Alive tells whether the process still runs: it exists, it is the same one,
+// and it is no zombie.
+func (id Identity) Alive() bool {
+	s, err := ReadStat(id.PID)
+	return err == nil && s.Identity == id && !s.Dead()
+}
+
+// Processes reads every process that can be seen, zombies included.
+func Processes() ([]Stat, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	names, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return nil, err
+	}
+	var out []Stat
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if s, err := ReadStat(pid); err == nil { // else it has ended meanwhile
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// Tree returns the descendants of a process among all, children before their
+// own children; root is not among them.
+func Tree(all []Stat, root int) []Stat {
+	children := map[int][]Stat{}
+	for _, s := range all {
+		children[s.Parent] = append(children[s.Parent], s)
+	}
+	var out []Stat
+	seen := map[int]bool{root: true}
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		for _, c := range children[queue[0]] {
+			if !seen[c.PID] { // the list was not read in one instant: it may hold a ring
+				seen[c.PID] = true
+				out = append(out, c)
+				queue = append(queue, c.PID)
+			}
+		}
+	}
+	return out
+}
+
+// Descendants returns the ids of the living descendants of a process from
+// /proc/PID/task/TID/children, which costs far less than reading every
+// process (and needs CONFIG_PROC_CHILDREN; without it the list is had from
+// all processes).
+func Descendants(pid int) []int {
+	out, ok := appendChildren(nil, pid)
+	if !ok {
+		all, err := Processes()
+		if err != nil {
+			return nil
+		}
+		for _, s := range Tree(all, pid) {
+			out = append(out, s.PID)
+		}
+		return out
+	}
+	for i := 0; i < len(out) && len(out) < 1<<16; i++ {
+		out, _ = appendChildren(out, out[i])
+	}
+	return out
+}
+
+// appendChildren reports false where the kernel keeps no such list.
+func appendChildren(out []int, pid int) ([]int, bool) {
+	base := "/proc/" + strconv.Itoa(pid) + "/task"
+	dir, err := os.Open(base)
+	if err != nil {
+		return out, true // it has ended
+	}
+	threads, err := dir.Readdirnames(-1)
+	dir.Close()
+	if err != nil {
+		return out, true
+	}
+	read := 0
+	for _, t := range threads {
+		text, err := os.ReadFile(base + "/" + t + "/children")
+		if err != nil {
+			continue
+		}
+		read++
+		for _, word := range bytes.Fields(text) {
+			if child, err := strconv.Atoi(string(word)); err == nil {
+				out = append(out, child)
+			}
+		}
+	}
+	if read == 0 {
+		_, err := os.Stat("/proc/self/task/" + strconv.Itoa(unix.Gettid()) + "/children")
+		return out, err == nil
+	}
+	return out, true
+}
+
+// CPUClock reads the CPU clock of a process in nanoseconds: all of its
+// threads since it started, ended ones included, its children not. The
+// clock's id is made from the process id as clock_getcpuclockid(3) does:
+// (~pid << 3) | CPUCLOCK_SCHED.
+func CPUClock(pid int) (uint64, error) {
+	const cpuClockSched = 2
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &t); err != nil {
+		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
+	}
+	return uint64(t.Nano()), nil
+}
+
+// Memory reads RssAnon and RssFile of a process in bytes.
+func Memory(pid int) (anon, file uint64, err error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, 0, err
+	}
+	anon, file = parseMemory(text)
+	return anon, file, nil
+}
+
+// BootID names the running boot of the machine.
+func BootID() (string, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(bytes.TrimSpace(text)), err
+}
