@@ -1,0 +1,32 @@
+// Package builtin is the explicit list of the meshes that Meshbench has a
+// driver for. (Package mesh cannot hold it: its drivers import mesh.)
+package builtin
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/mesh"
+	"github.com/meshbench/meshbench/internal/mesh/none"
+)
+
+// Drivers returns a driver of every mesh, the baseline first.
+func Drivers() []mesh.Driver {
+	return []mesh.Driver{none.Driver{}}
+}
+
+// Find returns the driver of a mesh. The error has the code NotFound and
+// names what there is.
+func Find(name string) (mesh.Driver, error) {
+	drivers := Drivers()
+	names := make([]string, len(drivers))
+	for i, d := range drivers {
+		names[i] = d.Describe().Name
+	}
+	if i := slices.Index(names, name); i >= 0 {
+		return drivers[i], nil
+	}
+	return nil, meshbench.Errorf(meshbench.NotFound, "there is no mesh called %q", name).
+		WithHint("did you mean %s? There are: %s", mesh.Nearest(name, names), strings.Join(names, ", "))
+}
