@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/meshbench/meshbench/internal/infra/local"
+	"github.com/meshbench/meshbench/internal/load/worker"
+	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
+	"github.com/meshbench/meshbench/internal/workload"
+)
+
+// The commands below are how Meshbench starts itself: each is a process of
+// its own, with its own CPU and memory to be counted.
+
+func newWorker(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "worker", Short: "Generate load as told on standard input", Hidden: true, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return worker.Serve(cmd.Context(), e.stdin, e.stdout) },
+	}
+}
+
+func newSupervisor(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "supervisor", Short: "Start processes, and end them when standard input closes", Hidden: true, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return local.Supervise(cmd.Context(), e.stdin, e.stdout) },
+	}
+}
+
+func newWorkload(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "workload", Short: "Serve what is behind a mesh", Hidden: true, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var o workload.Options
+	echo := &cobra.Command{
+		Use: "echo", Short: "Answer every request with the same number of bytes", Args: noArguments,
+		Example: "  meshbench workload echo --listen 127.0.0.1:8080 --body-bytes 1024",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return workload.Serve(cmd.Context(), o) },
+	}
+	echo.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address of the workload")
+	echo.Flags().StringVar(&o.Control, "control", "", "address that tells what was received")
+	echo.Flags().IntVar(&o.BodyBytes, "body-bytes", 1024, "length of every answer")
+	cmd.AddCommand(echo)
+	return cmd
+}
+
+func newControlPlane(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "control-plane", Short: "Run a control plane of Meshbench's own", Hidden: true, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var o controlplane.Options
+	envoy := &cobra.Command{
+		Use: "envoy", Short: "Configure Envoys over ADS", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return controlplane.Serve(cmd.Context(), o) },
+	}
+	envoy.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:18000", "address of the ADS server")
+	envoy.Flags().StringVar(&o.Admin, "admin", "127.0.0.1:18001", "address that takes the configuration")
+	cmd.AddCommand(envoy)
+	return cmd
+}
