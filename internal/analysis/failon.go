@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -99,4 +100,27 @@ func isSystemRole(role meshbench.Role) bool {
 		}
 	}
 	return false
+}
+
+// judge decides the condition for one comparison.
+func (f FailOn) judge(c compared) (outcome, message string) {
+	threshold := f.Threshold
+	if f.Relative {
+		if !(c.base > 0) || math.IsInf(c.base, 0) {
+			return OutcomeInconclusive, fmt.Sprintf("%s has no %s to take a percentage of: give an absolute threshold", c.BaselineCell, f.Metric)
+		}
+		threshold *= c.base
+	}
+	unit := c.Difference.Unit
+	limit := amount(threshold, unit)
+	low, high := c.Difference.Low, c.Difference.High
+	switch {
+	case low != nil && *low > threshold:
+		return OutcomeRegression, fmt.Sprintf("%s differs by %s or more, beyond %s", f.Metric, amount(*low, unit), limit)
+	case high != nil && low != nil && *high <= threshold:
+		return OutcomePassed, fmt.Sprintf("%s differs by %s at most, not beyond %s", f.Metric, amount(*high, unit), limit)
+	case low == nil && high == nil:
+		return OutcomeInconclusive, fmt.Sprintf("%s has no interval (%s)", f.Metric, orElse(c.Reason, ReasonTooSmall))
+	}
+	return OutcomeInconclusive, fmt.Sprintf("%s differs by something in %s, which has %s inside", f.Metric, span(low, high, unit), limit)
 }
