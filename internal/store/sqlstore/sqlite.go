@@ -24,9 +24,15 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// busyTimeout is how long a process waits for another one's transaction. They
-// last milliseconds; what waits for seconds waits for a slow disk.
+// busyTimeout is how long a process waits for another one's transactions,
+// unless WithBusyTimeout says otherwise. They last milliseconds; what waits
+// for seconds waits for a slow disk.
 const busyTimeout = 15 * time.Second
+
+// smallest is the size of the smallest SQLite database that is not empty: one
+// page. SQLite itself would take a shorter file for an empty database, and
+// write over it.
+const smallest = 512
 
 // connections is how many statements run at once in one process: SQLite has
 // one writer and any number of readers.
@@ -47,24 +53,53 @@ func Open(ctx context.Context, path string, options ...Option) (*Store, error) {
 	if err := makeFile(path); err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("sqlite", dataSource(path))
-	if err != nil {
-		return nil, meshbench.Errorf(meshbench.Internal, "store %s: %w", path, err)
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	s := &Store{db: db, now: time.Now, dialect: dialect{
-		explain: func(err error, doing string) *meshbench.Error { return explainSQLite(path, err, doing) },
-		reclaim: reclaimSQLite,
-	}}
+	s := &Store{now: time.Now, busy: busyTimeout}
 	for _, o := range options {
 		o(s)
 	}
-	if err := s.prepare(ctx, path); err != nil {
-		_ = db.Close() // the first error is the one that helps
+	s.dialect = dialect{
+		explain: func(err error, doing string) *meshbench.Error { return explainSQLite(path, s.busy, err, doing) },
+		reclaim: reclaimSQLite,
+	}
+	err = s.connect(ctx, path, false)
+	if noRoomToShare(err) {
+		// What is stored can be read on a full disk: by this process alone.
+		err = s.connect(ctx, path, true)
+	}
+	if err != nil {
 		return nil, s.failure(err, "opening it")
 	}
 	return s, nil
+}
+
+// connect opens the database and brings it to this version. Where it is
+// opened alone, no other process can use it until it is closed, and no memory
+// is shared through a file beside it
+// (https://www.sqlite.org/wal.html#use_of_wal_without_shared_memory).
+func (s *Store) connect(ctx context.Context, path string, alone bool) error {
+	db, err := sql.Open("sqlite", dataSource(path, s.busy, alone))
+	if err != nil {
+		return err
+	}
+	n := connections
+	if alone {
+		n = 1
+	}
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	s.db = db
+	if err := s.prepare(ctx, path); err != nil {
+		_ = db.Close() // the first error is the one that helps
+		return err
+	}
+	return nil
+}
+
+// noRoomToShare tells whether the file of shared memory, 32 kB, could not be
+// made.
+func noRoomToShare(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
 }
 
 // makeFile makes an empty file, which is an empty database, unless there is
@@ -81,6 +116,9 @@ func makeFile(path string) error {
 	case err == nil && !info.Mode().IsRegular():
 		return meshbench.Errorf(meshbench.Invalid, "%s is not a file, so it is no store", path).
 			WithHint("choose another place with --data-dir")
+	case err == nil && info.Size() > 0 && info.Size() < smallest:
+		return meshbench.Errorf(meshbench.Invalid, "the store %s is not a SQLite database: it has %d bytes", path, info.Size()).
+			WithHint("move that file away, or choose another place with --data-dir; nothing was changed")
 	case err == nil:
 		// It must not be opened here: to close it would end every lock that
 		// this process has on it (POSIX locks belong to process and file).
@@ -107,16 +145,20 @@ func makeFile(path string) error {
 // dataSource is the URI (https://www.sqlite.org/uri.html) of a file, with what
 // every connection must have: a writer takes its lock when it begins, so that
 // none fails half-way; a commit is on disk when it returns.
-func dataSource(path string) string {
+func dataSource(path string, busy time.Duration, alone bool) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path // a drive letter
 	}
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
+	pragmas := []string{
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		"foreign_keys(1)",
 		"synchronous(FULL)",
-	}}
+	}
+	if alone {
+		pragmas = append(pragmas, "locking_mode(EXCLUSIVE)")
+	}
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": pragmas}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
 
@@ -173,31 +215,33 @@ func (s *Store) migrate(ctx context.Context, path string) error {
 		return meshbench.Errorf(meshbench.Invalid, "the store %s was written by a newer Meshbench: it has format %d, this one knows formats up to %d", path, found, known).
 			WithHint("use the newer Meshbench, or choose another place with --data-dir; nothing was changed")
 	}
-	// Both are properties of the file. Pages of what was removed are given
-	// back (this takes effect in an empty file only), and readers do not wait
-	// for a writer.
-	var mode string
-	if err := s.db.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+	if err := s.setUp(ctx); err != nil {
 		return err
-	}
-	if mode != "wal" {
-		conn, err := s.db.Conn(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		if _, err := conn.ExecContext(ctx, `PRAGMA auto_vacuum = INCREMENTAL`); err != nil {
-			return err
-		}
-		if err := conn.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-			return err
-		}
 	}
 	if found == known {
 		return nil
 	}
 	_, err = provider.Up(ctx)
 	return err
+}
+
+// setUp gives the file its two lasting properties: pages of what was removed
+// can be given back (this takes effect in an empty file only), and readers do
+// not wait for a writer.
+func (s *Store) setUp(ctx context.Context) error {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var mode string
+	if err := conn.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil || mode == "wal" {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, `PRAGMA auto_vacuum = INCREMENTAL`); err != nil {
+		return err
+	}
+	return conn.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode)
 }
 
 // version reads, without changing anything, the version of the format; zero
@@ -246,7 +290,7 @@ func reclaimSQLite(ctx context.Context, db *sql.DB) {
 
 // explainSQLite says what an error of SQLite (https://www.sqlite.org/rescode.html)
 // means for who uses the store.
-func explainSQLite(path string, err error, doing string) *meshbench.Error {
+func explainSQLite(path string, busy time.Duration, err error, doing string) *meshbench.Error {
 	fail := func(code meshbench.Code, what string) *meshbench.Error {
 		return meshbench.Errorf(code, "the store %s, %s: %s: %w", path, doing, what, err)
 	}
@@ -254,12 +298,16 @@ func explainSQLite(path string, err error, doing string) *meshbench.Error {
 	if !errors.As(err, &e) {
 		return fail(meshbench.Internal, "the database failed")
 	}
-	switch e.Code() & 0xff {
+	code := e.Code() & 0xff
+	if noRoomToShare(err) {
+		code = sqlite3.SQLITE_FULL
+	}
+	switch code {
 	case sqlite3.SQLITE_FULL:
 		return fail(meshbench.Unavailable, "its disk is full").
-			WithHint("free some space on the disk of %s (`meshbench results remove` gives back what a run takes), or choose another place with --data-dir; what was stored before is whole", path)
+			WithHint("free some space on the disk of %s, or choose another place with --data-dir; what was stored before is whole and can be read", path)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return fail(meshbench.Unavailable, fmt.Sprintf("another process has kept it locked for %s", busyTimeout)).
+		return fail(meshbench.Unavailable, fmt.Sprintf("another process has kept it locked for %s", busy)).
 			WithHint("see which process has it open (fuser %s), and try again when that has ended", path)
 	case sqlite3.SQLITE_NOTADB:
 		return fail(meshbench.Invalid, "it is not a SQLite database").

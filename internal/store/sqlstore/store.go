@@ -21,6 +21,7 @@ type Store struct {
 	db      *sql.DB
 	dialect dialect
 	now     func() time.Time
+	busy    time.Duration
 }
 
 var _ store.Store = (*Store)(nil)
@@ -43,6 +44,12 @@ type Option func(*Store)
 // without this option.
 func WithClock(now func() time.Time) Option {
 	return func(s *Store) { s.now = now }
+}
+
+// WithBusyTimeout sets how long a method waits for the transactions of other
+// processes before it fails with code Unavailable; 15 s without this option.
+func WithBusyTimeout(d time.Duration) Option {
+	return func(s *Store) { s.busy = d }
 }
 
 // Close closes the database. Nothing is lost without it.
