@@ -1,0 +1,201 @@
+package envoy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/mesh"
+	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
+	"github.com/meshbench/meshbench/internal/pki"
+)
+
+// configureTimeout is for all proxies to accept a configuration and be live.
+const configureTimeout = 30 * time.Second
+
+// Configure gives the pair its listeners, routes, clusters and certificates.
+func (d Driver) Configure(ctx context.Context, access mesh.Access, r mesh.Request) error {
+	config, err := d.Config(access, r)
+	if err != nil {
+		return err
+	}
+	return d.Apply(ctx, access, config)
+}
+
+// Config returns what Configure applies. A caller may change routes,
+// endpoints or anything else in it and Apply it to the running pair; applying
+// it unchanged takes the change back.
+func (d Driver) Config(access mesh.Access, r mesh.Request) (controlplane.Config, error) {
+	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
+		return controlplane.Config{}, err
+	}
+	entry, err := access.Address(ClientProxy, "http")
+	if err != nil {
+		return controlplane.Config{}, err
+	}
+	inbound, err := access.Address(ServerProxy, "mtls")
+	if err != nil {
+		return controlplane.Config{}, err
+	}
+	service := r.Services[0]
+	application, err := access.Address(service.At.Process, service.At.Port)
+	if err != nil {
+		return controlplane.Config{}, err
+	}
+	client, server := pki.ServiceAccount("client"), pki.ServiceAccount(service.Name)
+	c, err := loadCredentials(access, time.Now(), client, server)
+	if err != nil {
+		return controlplane.Config{}, err
+	}
+	clientIdentity, serverIdentity := c.Identities[client], c.Identities[server]
+	return controlplane.Config{Nodes: []controlplane.Node{
+		{
+			ID: ClientProxy, Identity: &clientIdentity, Trust: c.Bundle,
+			Listeners: []controlplane.Listener{{
+				Name: entryListener, Address: entry, Routes: routes(r.Profile, serviceCluster),
+			}},
+			Clusters: []controlplane.Cluster{{
+				Name: serviceCluster, Endpoints: []string{inbound}, TLS: peerTLS(r.Profile, server), Limit: limit(r.Profile),
+			}},
+		},
+		{
+			ID: ServerProxy, Identity: &serverIdentity, Trust: c.Bundle,
+			Listeners: []controlplane.Listener{{
+				Name: inboundListener, Address: inbound, TLS: peerTLS(r.Profile, client), Routes: routes(r.Profile, appCluster),
+			}},
+			Clusters: []controlplane.Cluster{{
+				Name: appCluster, Endpoints: []string{application}, Limit: limit(r.Profile),
+			}},
+		},
+	}}, nil
+}
+
+// Apply makes a configuration the one that the running proxies have, without
+// a restart, and returns when they have accepted it and are live. A refusal
+// is an error of code Invalid with the proxy's own words; what the proxy had
+// before stays in force.
+func (d Driver) Apply(ctx context.Context, access mesh.Access, c controlplane.Config) error {
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	address, err := access.Address(ControlPlane, "admin")
+	if err != nil {
+		return err
+	}
+	client := controlplane.Client{Address: address, HTTP: d.http}
+	version, err := client.Put(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := client.Await(ctx, version); err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		a, err := d.admin(access, n.ID)
+		if err != nil {
+			return err
+		}
+		if err := a.awaitLive(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Issue signs a certificate by the deployment's own authority, as that of a
+// further workload. It also returns the bundle that this authority is
+// trusted by.
+func (d Driver) Issue(access mesh.Access, name string) (identity pki.Identity, bundle string, err error) {
+	c, err := loadCredentials(access, time.Now())
+	if err != nil {
+		return pki.Identity{}, "", err
+	}
+	authority, err := pki.ParseAuthority(c.Authority)
+	if err != nil {
+		return pki.Identity{}, "", err
+	}
+	identity, err = authority.Issue(name, time.Now())
+	return identity, c.Bundle, err
+}
+
+// credentials is the authority of a deployment and what it has signed.
+type credentials struct {
+	Authority  pki.Secret              `json:"authority"` // PEM
+	Bundle     string                  `json:"bundle"`    // PEM
+	Identities map[string]pki.Identity `json:"identities"`
+}
+
+// reserve is how long credentials must still be good for to be used again.
+const reserve = time.Hour
+
+// loadCredentials reads the deployment's credentials, and makes what is
+// missing or about to end. They are kept beside the control plane, readable
+// by their owner alone, so that configuring twice changes nothing.
+func loadCredentials(access mesh.Access, now time.Time, names ...string) (credentials, error) {
+	dir, err := access.Dir(ControlPlane)
+	if err != nil {
+		return credentials{}, err
+	}
+	file := filepath.Join(dir, "credentials.json")
+	var c credentials
+	data, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		if err := json.Unmarshal(data, &c); err != nil {
+			return credentials{}, meshbench.Errorf(meshbench.Internal, "the credentials of the deployment cannot be read: %w", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return credentials{}, meshbench.Errorf(meshbench.Unavailable, "the credentials of the deployment cannot be read: %w", err)
+	}
+	var authority *pki.Authority
+	if c.Authority != "" {
+		if authority, err = pki.ParseAuthority(c.Authority); err != nil {
+			return credentials{}, err
+		}
+	}
+	changed := false
+	if authority == nil || now.After(authority.Ends().Add(-reserve)) {
+		if authority, err = pki.NewAuthority(now); err != nil {
+			return credentials{}, err
+		}
+		text, err := authority.Encode()
+		if err != nil {
+			return credentials{}, err
+		}
+		c = credentials{Authority: text, Bundle: authority.Bundle(), Identities: map[string]pki.Identity{}}
+		changed = true
+	}
+	for _, name := range names {
+		if _, ok := c.Identities[name]; ok {
+			continue
+		}
+		if c.Identities[name], err = authority.Issue(name, now); err != nil {
+			return credentials{}, err
+		}
+		changed = true
+	}
+	if !changed {
+		return c, nil
+	}
+	return c, writePrivate(file, c)
+}
+
+// writePrivate replaces a file as a whole.
+func writePrivate(file string, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	next := file + ".next"
+	if err := os.WriteFile(next, data, 0o600); err != nil {
+		return meshbench.Errorf(meshbench.Unavailable, "the credentials of the deployment cannot be kept: %w", err)
+	}
+	if err := os.Rename(next, file); err != nil {
+		return meshbench.Errorf(meshbench.Unavailable, "the credentials of the deployment cannot be kept: %w", err)
+	}
+	return nil
+}
