@@ -22,7 +22,7 @@ install-test-tools: ## what the tests drive, from Debian
 
 bench: build ## the figures beside public tools: name, value, unit
 	test/install-tools bench
-	test/bench
+	$(GO) run ./test/bench
 
 bench-repeat: build ## ten fresh runs: do their intervals hold?
-	test/bench-repeat
+	$(GO) run ./test/bench -repeat 10
