@@ -141,8 +141,10 @@ func suggestion(r *rule, v *value) string {
 		case "no", "off", "false":
 			return "false"
 		}
-	case v.kind == textual && (r.kind == integer || r.kind == number) && decimal.MatchString(v.scalar):
-		return v.scalar + " (without quotes)"
+	case v.kind == textual && (r.kind == integer || r.kind == number):
+		if n, err := canonicalNumber(v.scalar); err == nil && inRange(r, n) {
+			return n + " (without quotes)"
+		}
 	case v.kind == textual && r.pattern != nil && r.pattern.MatchString(strings.ToUpper(v.scalar)):
 		return strings.ToUpper(v.scalar)
 	case v.kind == textual:
@@ -199,10 +201,12 @@ func (c checker) list(r *rule, v *value, path string) (any, bool) {
 	out, seen := make([]any, 0, len(v.items)), map[string]bool{}
 	for i, item := range v.items {
 		value, ok := c.check(r.items, item, fmt.Sprintf("%s[%d]", path, i))
-		if !ok {
+		if !ok && r.items.kind == textual {
+			value = "" // later elements keep their numbers
+		} else if !ok {
 			continue
 		}
-		if r.unique {
+		if ok && r.unique {
 			key, err := json.Marshal(value)
 			if err != nil || seen[string(key)] {
 				c.ms.add(item.at, fmt.Sprintf("%s[%d]", path, i), "%s is in the list already", item.found())
@@ -212,7 +216,7 @@ func (c checker) list(r *rule, v *value, path string) (any, bool) {
 		}
 		out = append(out, value)
 	}
-	return out, len(out) > 0 || len(v.items) == 0
+	return out, true
 }
 
 func (c checker) mapping(r *rule, v *value, path string) (any, bool) {

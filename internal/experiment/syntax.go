@@ -50,7 +50,11 @@ func readYAML(name string, data []byte, ms *mistakes) *value {
 		return nil
 	}
 	r := reader{name: name, ms: ms, left: maxValues}
-	return r.value(documents[0].Content[0], "", 0)
+	v := r.value(documents[0].Content[0], "", 0)
+	if r.left < 0 {
+		return nil
+	}
+	return v
 }
 
 // decodeYAML returns up to two documents.
