@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 
@@ -152,4 +154,40 @@ func Memory(pid int) (anon, file uint64, err error) {
 func BootID() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return string(bytes.TrimSpace(text)), err
+}
+
+// Listens tells whether some process accepts TCP connections on a port of
+// this machine, and whether it is one of pids. Where the files of a process
+// may not be looked at, it counts as one of them: better to trust than to
+// accuse.
+func Listens(port int, pids []int) (some, ours bool, err error) {
+	sockets := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // no IPv6
+		}
+		if err != nil {
+			return false, false, err
+		}
+		for _, inode := range parseListeners(text, port) {
+			sockets["socket:["+inode+"]"] = true
+		}
+	}
+	if len(sockets) == 0 {
+		return false, false, nil
+	}
+	for _, pid := range pids {
+		dir := "/proc/" + strconv.Itoa(pid) + "/fd"
+		files, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrPermission) {
+			return true, true, nil
+		}
+		for _, f := range files {
+			if link, err := os.Readlink(dir + "/" + f.Name()); err == nil && sockets[link] {
+				return true, true, nil
+			}
+		}
+	}
+	return true, false, nil
 }

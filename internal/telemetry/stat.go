@@ -122,3 +122,22 @@ func ParseCPUList(text string) ([]int, error) {
 	}
 	return out, nil
 }
+
+// parseListeners returns the inodes of the sockets that listen on a port, out
+// of the text of /proc/net/tcp or tcp6 (proc(5)): columns in hexadecimal, the
+// local address the second, the state the fourth, the inode the tenth.
+func parseListeners(text []byte, port int) []string {
+	const listen = "0A"
+	var out []string
+	for _, line := range bytes.Split(text, []byte("\n")) {
+		f := bytes.Fields(line)
+		if len(f) < 10 || string(f[3]) != listen {
+			continue
+		}
+		_, hex, _ := bytes.Cut(f[1], []byte(":"))
+		if n, err := strconv.ParseUint(string(hex), 16, 16); err == nil && int(n) == port {
+			out = append(out, string(f[9]))
+		}
+	}
+	return out
+}
