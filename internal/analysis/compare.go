@@ -54,12 +54,12 @@ func (a *analysis) compare(cell, base, metric, unit string, value valueOf, famil
 		Cell: cell, BaselineCell: base, Metric: metric, Estimator: Estimator, FamilySize: family, P: 1, PAdjusted: 1,
 		Difference: meshbench.Estimate{Estimate: math.NaN(), Unit: unit}, Ratio: meshbench.Estimate{Estimate: math.NaN()},
 	}}
-	subtract := func(x, y float64) float64 { return x - y }
+	subtract := func(x, y float64) float64 { return tidy(x - y) }
 	differences := both(subtract)
 	values := plain(differences)
 	c.N = len(values)
 	c.Differences = finite(differences)
-	c.StdDev = stats.StdDev(plain(c.Differences))
+	c.StdDev = tidy(stats.StdDev(plain(c.Differences)))
 	c.BlockStdDev = a.blockStdDev(cell, base, value)
 	c.base = stats.Median(plain(both(func(x, y float64) float64 { return y })))
 	if c.N == 0 {
@@ -78,9 +78,9 @@ func (a *analysis) compare(cell, base, metric, unit string, value valueOf, famil
 	c.P = stats.SignedRankTest(values)
 	c.PAdjusted = stats.Bonferroni(c.P, family)
 	c.Level = l.Level
-	c.Difference.Estimate, c.Difference.Low, c.Difference.High = l.Estimate, known(l.Low), known(l.High)
+	c.Difference.Estimate, c.Difference.Low, c.Difference.High = tidy(l.Estimate), known(l.Low), known(l.High)
 	if l.Level == 0 {
-		c.Reason = fmt.Sprintf("%s: %d sittings, an interval needs %d", ReasonTooSmall, c.N, stats.DifferencesNeeded(max(family, 1), familyAlpha))
+		c.Reason = fmt.Sprintf("%s: %s, an interval needs %d", ReasonTooSmall, sittings(c.N), stats.DifferencesNeeded(max(family, 1), familyAlpha))
 	}
 	logs := plain(both(func(x, y float64) float64 {
 		if !(x > 0 && y > 0) {
@@ -90,7 +90,7 @@ func (a *analysis) compare(cell, base, metric, unit string, value valueOf, famil
 	}))
 	if len(logs) == c.N {
 		if r := stats.SignedRankInterval(logs, level); !math.IsInf(r.Estimate, 0) {
-			c.Ratio.Estimate, c.Ratio.Low, c.Ratio.High = math.Exp(r.Estimate), known(math.Exp(r.Low)), known(math.Exp(r.High))
+			c.Ratio.Estimate, c.Ratio.Low, c.Ratio.High = tidy(math.Exp(r.Estimate)), known(math.Exp(r.Low)), known(math.Exp(r.High))
 		}
 	}
 	return c
@@ -101,7 +101,18 @@ func known(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil
 	}
+	v = tidy(v)
 	return &v
+}
+
+// tidy drops what floating-point arithmetic added beyond the sixth decimal:
+// times are known to the third, and the same input then gives the same text
+// on every processor.
+func tidy(v float64) float64 {
+	if math.Abs(v) > 1e9 || math.IsNaN(v) {
+		return v
+	}
+	return math.Round(v*1e6) / 1e6
 }
 
 // blockStdDev is the spread of the blocks' differences about the means of
@@ -125,7 +136,7 @@ func (a *analysis) blockStdDev(cell, base string, value valueOf) *float64 {
 	if freedom == 0 {
 		return nil
 	}
-	sd := math.Sqrt(sum / float64(freedom))
+	sd := tidy(math.Sqrt(sum / float64(freedom)))
 	return &sd
 }
 

@@ -16,7 +16,7 @@ type scale struct {
 }
 
 // scaleOf chooses a scale for amounts up to size, where a difference of
-// resolution still shows (0: three digits).
+// resolution still shows (0: two digits).
 func scaleOf(size, resolution float64, unit string) scale {
 	size = math.Abs(size)
 	s := scale{unit: " " + unit, factor: 1}
@@ -41,7 +41,7 @@ func scaleOf(size, resolution float64, unit string) scale {
 		s.unit = " requests/s"
 	}
 	if resolution <= 0 || math.IsInf(resolution, 0) || math.IsNaN(resolution) {
-		resolution = size / 100
+		resolution = size / 10
 	}
 	if resolution > 0 {
 		s.decimals = min(max(int(-math.Floor(math.Log10(resolution/s.factor*1.000001))), 0), 2)
@@ -69,7 +69,7 @@ func group(text string) string {
 	return whole
 }
 
-// amount shows one figure in its own scale, three digits.
+// amount shows one figure in its own scale, two digits at least.
 func amount(v float64, unit string) string {
 	s := scaleOf(v, 0, unit)
 	return s.number(v) + s.unit

@@ -46,11 +46,11 @@ func headline(r meshbench.Result) string {
 	}
 	text := h.clauses()
 	if r.State == meshbench.Interrupted {
-		sittings := map[int]bool{}
+		last := 0
 		for _, t := range r.Trials {
-			sittings[t.Sitting] = true
+			last = max(last, t.Sitting)
 		}
-		text = fmt.Sprintf("interrupted in sitting %d of %d: %s", len(sittings), r.Plan.Sittings, text)
+		text = fmt.Sprintf("interrupted in sitting %d of %d: %s", last, r.Plan.Sittings, text)
 	}
 	for _, extra := range h.extras() {
 		text += "; " + extra
@@ -70,7 +70,7 @@ func because(r meshbench.Result) string {
 	}
 	for _, c := range r.Cells {
 		for _, class := range slices.Sorted(maps.Keys(c.Errors)) {
-			return fmt.Sprintf(": %s requests ended in %s", group(fmt.Sprint(c.Errors[class])), class)
+			return fmt.Sprintf(": %s requests of %s failed (%s)", group(fmt.Sprint(c.Errors[class])), name(c), class)
 		}
 	}
 	return ""
@@ -250,9 +250,9 @@ func (h *headliner) latency(c, base meshbench.CellResult) []string {
 			case x.Significance == meshbench.None:
 				equal = append(equal, fmt.Sprintf("%s at %s", amount(math.Max(math.Abs(*d.Low), math.Abs(*d.High)), d.Unit), of(q)))
 			case d.Low != nil && d.High != nil:
-				open = append(open, fmt.Sprintf("at %s (could be up to %s)", of(q), amount(furthest(*d.Low, *d.High), d.Unit)))
+				open = append(open, fmt.Sprintf("at %s (could be up to ±%s)", of(q), amount(math.Max(math.Abs(*d.Low), math.Abs(*d.High)), d.Unit)))
 			default:
-				open = append(open, fmt.Sprintf("at %s (%s in %d sittings)", of(q), amount(d.Estimate, d.Unit), x.N))
+				open = append(open, fmt.Sprintf("at %s (about %s in %s)", of(q), signed(d.Estimate, d.Unit), sittings(x.N)))
 			}
 		}
 	}
@@ -262,11 +262,11 @@ func (h *headliner) latency(c, base meshbench.CellResult) []string {
 			out = append(out, fmt.Sprintf(format, strings.Join(what, joint)))
 		}
 	}
-	who := name(base)
-	say("adds %s of "+escape(who), adds, " and ")
-	say("takes %s of "+escape(who), takes, " and ")
-	say("shows no difference from "+escape(who)+" larger than %s", equal, " or ")
-	say("is not decided against "+escape(who)+" %s", open, " nor ")
+	who := escape(name(base))
+	say("adds %s of "+who, adds, " and ")
+	say("takes %s of "+who, takes, " and ")
+	say("shows no difference from "+who+" larger than %s", equal, " or ")
+	say("is not decided against "+who+" %s", open, " nor ")
 	say("is not compared %s", silent, " and ")
 	return out
 }
@@ -285,11 +285,19 @@ func negative(e meshbench.Estimate) meshbench.Estimate {
 	return meshbench.Estimate{Estimate: -e.Estimate, Low: minus(e.High), High: minus(e.Low), Unit: e.Unit}
 }
 
-func furthest(low, high float64) float64 {
-	if math.Abs(low) > math.Abs(high) {
-		return low
+// signed shows a difference with its sign.
+func signed(v float64, unit string) string {
+	if v > 0 {
+		return "+" + amount(v, unit)
 	}
-	return high
+	return amount(v, unit)
+}
+
+func sittings(n int) string {
+	if n == 1 {
+		return "one sitting"
+	}
+	return fmt.Sprintf("%d sittings", n)
 }
 
 // figure is an estimate with its interval, as in 342 µs [331, 355].
