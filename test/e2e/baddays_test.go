@@ -27,7 +27,7 @@ func TestInterruptInEachPhase(t *testing.T) {
 			data := t.TempDir()
 			s := start(t, command(t, data, long()...))
 			s.said.await(t, phase)
-			s.signal(t, os.Interrupt)
+			s.signal(t, syscall.SIGINT)
 			r := s.wait(t)
 			if r.code != 130 {
 				t.Errorf("exit code %d, want 130: %s", r.code, r.stderr)
