@@ -216,7 +216,7 @@ func (c checker) list(r *rule, v *value, path string) (any, bool) {
 		}
 		out = append(out, value)
 	}
-	return out, true
+	return out, len(out) >= r.shortest
 }
 
 func (c checker) mapping(r *rule, v *value, path string) (any, bool) {

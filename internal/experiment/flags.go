@@ -199,8 +199,9 @@ func (a application) set(flag, field string, v *value) {
 	if v == nil {
 		return // said already
 	}
-	checked, ok := checker{a.ms}.check(document().at(field), v, field)
-	if !ok {
+	before := len(a.ms.found)
+	checked, _ := checker{a.ms}.check(document().at(field), v, field)
+	if len(a.ms.found) > before {
 		return
 	}
 	parent, key := a.doc, field

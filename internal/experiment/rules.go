@@ -199,6 +199,9 @@ func (r rules) axes() {
 	cells := len(r.e.Subjects)
 	for _, a := range r.e.Axes {
 		if !slices.Contains(meshbench.AxisFields, a.Field) {
+			if !r.sound(a.Field) {
+				return // said already
+			}
 			r.wrong(a.Field, "this field cannot be an axis; those that can: %s", strings.Join(meshbench.AxisFields, ", "))
 			return
 		}
