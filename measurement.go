@@ -191,6 +191,8 @@ type Generator struct {
 	InvoluntarySwitches uint64       `json:"involuntary_switches"` // the core was taken from the loop
 	StealShare          float64      `json:"steal_share"`          // of the core's time, by the hypervisor (/proc/stat)
 	GarbageCollections  uint32       `json:"garbage_collections"`
+	Workers             int          `json:"workers"`
+	StartSkewSeconds    float64      `json:"start_skew_seconds"` // between the first and the last worker
 }
 
 // Batch is what 100 ms of a trial contribute to the effective sample sizes:
@@ -213,6 +215,9 @@ type LoadResult struct {
 	Skipped    uint64            `json:"skipped"`    // never sent, by a stated rule
 	Unfinished uint64            `json:"unfinished"` // in flight at the end
 	Errors     map[string]uint64 `json:"errors"`
+	// ConnectionErrors are those of connections without a request: they are
+	// not part of the sum above.
+	ConnectionErrors map[string]uint64 `json:"connection_errors,omitempty"`
 
 	// Sent counts every request whose first byte was written since the job
 	// began, warm-up and settling included: what the proof of path compares.
