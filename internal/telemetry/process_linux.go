@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -190,4 +192,23 @@ func Listens(port int, pids []int) (some, ours bool, err error) {
 		}
 	}
 	return true, false, nil
+}
+
+// HoldsPipe tells whether the standard output or standard error of a process
+// is one of some pipes, named by their inodes.
+func HoldsPipe(pid int, inodes []uint64) bool {
+	if len(inodes) == 0 {
+		return false
+	}
+	for _, fd := range []string{"1", "2"} {
+		link, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd)
+		if err != nil {
+			continue
+		}
+		number, isPipe := strings.CutPrefix(strings.TrimSuffix(link, "]"), "pipe:[")
+		if n, err := strconv.ParseUint(number, 10, 64); isPipe && err == nil && slices.Contains(inodes, n) {
+			return true
+		}
+	}
+	return false
 }

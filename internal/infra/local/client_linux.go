@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -18,35 +18,36 @@ import (
 
 // client is this end of the pipe to a supervisor.
 type client struct {
-	stateDir string
-	cmd      *exec.Cmd
-	journal  string // path
-	done     chan struct{}
+	logger *slog.Logger
+	cmd    *exec.Cmd
+	done   chan struct{} // it has ended, and nothing that it started lives
 
 	write sync.Mutex // one request at a time
 	in    io.WriteCloser
 	send  *json.Encoder
 
 	mu      sync.Mutex
+	journal string // path
 	next    uint64
 	waiting map[uint64]chan reply
 	exits   map[telemetry.Identity]chan string // gets how it ended
 }
 
 // startSupervisor starts `executable supervisor` in a session of its own, so
-// that nothing a terminal sends reaches it or what it starts.
-func startSupervisor(ctx context.Context, executable, stateDir, logPath string) (*client, error) {
+// that nothing a terminal sends reaches it or what it starts. In the end it
+// removes dir, which need not exist yet.
+func startSupervisor(ctx context.Context, executable, stateDir, dir, logPath string, logger *slog.Logger) (*client, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, meshbench.Errorf(meshbench.Unavailable, "the supervisor's log cannot be written: %w", err)
 	}
 	defer log.Close()
 	c := &client{
-		stateDir: stateDir,
-		cmd:      exec.Command(executable, "supervisor"),
-		done:     make(chan struct{}),
-		waiting:  map[uint64]chan reply{},
-		exits:    map[telemetry.Identity]chan string{},
+		logger:  logger,
+		cmd:     exec.Command(executable, "supervisor"),
+		done:    make(chan struct{}),
+		waiting: map[uint64]chan reply{},
+		exits:   map[telemetry.Identity]chan string{},
 	}
 	c.cmd.Env = []string{} // nothing of ours
 	c.cmd.Stderr = log
@@ -63,16 +64,19 @@ func startSupervisor(ctx context.Context, executable, stateDir, logPath string) 
 	if err != nil {
 		return nil, meshbench.Errorf(meshbench.Unavailable, "the supervisor cannot be started: %w", err)
 	}
-	opened, err := c.call(ctx, request{Op: opOpen, StateDir: stateDir})
+	opened, err := c.call(ctx, request{Op: opOpen, StateDir: stateDir, Path: dir})
 	if err != nil {
 		c.close()
-		e := meshbench.Errorf(meshbench.Unavailable, "the supervisor does not start: %w", err)
+		e := meshbench.Errorf(meshbench.Unavailable, "the supervisor does not start: %w", err).
+			WithHint("it keeps its journal under %s: there must be room and rights", stateDir)
 		if text := lastLines(logPath, 5); text != "" {
 			e.Message += "\n" + text
 		}
 		return nil, e
 	}
+	c.mu.Lock()
 	c.journal = opened.Journal
+	c.mu.Unlock()
 	return c, nil
 }
 
@@ -96,6 +100,7 @@ func (c *client) listen(out io.Reader) {
 		c.mu.Unlock()
 	}
 	_ = c.cmd.Wait() // how it ended is nobody's question: that it did is
+	c.finish()
 	close(c.done)
 }
 
@@ -169,17 +174,19 @@ func (c *client) close() {
 		_ = c.cmd.Process.Kill() // an error means that it has ended
 		<-c.done
 	}
-	c.finish()
 }
 
-// finish does what a supervisor that was killed has left undone.
-func (c *client) finish() []Ended {
-	if c.journal == "" {
-		return nil
+// finish does what a supervisor that was killed has left undone. Where it
+// cannot, the journal stays for the next start.
+func (c *client) finish() {
+	c.mu.Lock()
+	path := c.journal
+	c.mu.Unlock()
+	if path == "" {
+		return
 	}
-	ended, err := recoverJournal(context.Background(), filepath.Clean(c.journal))
-	if err != nil {
-		return nil // the journal stays for the next start
+	ended, err := recoverJournal(context.Background(), path)
+	if err != nil || len(ended) > 0 {
+		c.logger.Warn("the supervisor was killed; what it left behind has been ended", "processes", len(ended), "error", err)
 	}
-	return ended
 }

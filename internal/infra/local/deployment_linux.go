@@ -310,7 +310,7 @@ func (d *deployment) Close(ctx context.Context) error {
 		go func() {
 			_, err := d.supervisor.call(ctx, request{Op: opStop, PID: r.id.PID, GraceMS: stopGrace.Milliseconds()})
 			if err == errSupervisorEnded {
-				d.supervisor.finish()
+				<-d.supervisor.done
 				err = nil
 				if r.id.Alive() {
 					err = fmt.Errorf("process %d lives", r.id.PID)

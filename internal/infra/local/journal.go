@@ -23,6 +23,10 @@ type journal struct {
 	Owner      telemetry.Identity `json:"owner"` // who measures
 	Supervisor telemetry.Identity `json:"supervisor"`
 	Processes  []entry            `json:"processes"`
+	// Pipes are the inodes of their logs' pipes. A process that holds one as
+	// its output was started by us or below us, even where it has left its
+	// parent, its group and its session. They are written before the start.
+	Pipes []uint64 `json:"pipes"`
 	// Paths are directories made for them, to be removed.
 	Paths []string `json:"paths"`
 }

@@ -66,10 +66,8 @@ func New(ctx context.Context, o Options) (*Infrastructure, error) {
 	if o.pickPort != nil {
 		i.pickPort = o.pickPort
 	}
-	for _, dir := range []string{i.root(), i.logs()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, meshbench.Errorf(meshbench.Unavailable, "the run's directory cannot be made: %w", err)
-		}
+	if err := os.MkdirAll(i.logs(), 0o700); err != nil {
+		return nil, meshbench.Errorf(meshbench.Unavailable, "the run's directory cannot be made: %w", err)
 	}
 	if _, err := i.supervise(ctx); err != nil {
 		return nil, err
@@ -92,20 +90,13 @@ func (i *Infrastructure) supervise(ctx context.Context) (*client, error) {
 	if i.supervisor != nil && !i.supervisor.ended() {
 		return i.supervisor, nil
 	}
-	if i.supervisor != nil {
-		i.o.Logger.Warn("the supervisor has ended, starting another", "left_behind", len(i.supervisor.finish()))
-		if err := os.MkdirAll(i.root(), 0o700); err != nil {
-			return nil, meshbench.Errorf(meshbench.Unavailable, "the run's directory cannot be made: %w", err)
-		}
-	}
-	c, err := startSupervisor(ctx, i.o.Executable, i.o.StateDir, filepath.Join(i.logs(), "supervisor.log"))
+	c, err := startSupervisor(ctx, i.o.Executable, i.o.StateDir, i.root(), filepath.Join(i.logs(), "supervisor.log"), i.o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.call(ctx, request{Op: opOwn, Path: i.root()}); err != nil {
+	if err := os.MkdirAll(i.root(), 0o700); err != nil {
 		c.close()
-		return nil, meshbench.Errorf(meshbench.Unavailable, "the journal cannot be written: %w", err).
-			WithHint("make room or rights in %s", i.o.StateDir)
+		return nil, meshbench.Errorf(meshbench.Unavailable, "the directory of deployments cannot be made: %w", err)
 	}
 	i.supervisor = c
 	return c, nil

@@ -17,7 +17,7 @@ type request struct {
 	PID      int           `json:"pid,omitempty"`       // stop, signal
 	GraceMS  int64         `json:"grace_ms,omitempty"`  // stop: between SIGTERM and SIGKILL
 	Signal   string        `json:"signal,omitempty"`    // signal
-	Path     string        `json:"path,omitempty"`      // own, disown
+	Path     string        `json:"path,omitempty"`      // open: a directory to be removed at the end
 }
 
 // The operations.
@@ -26,8 +26,6 @@ const (
 	opStart  = "start"  // starts a process
 	opSignal = "signal" // sends it a signal
 	opStop   = "stop"   // ends it and its descendants; answered when all are gone
-	opOwn    = "own"    // a directory to be removed at the end
-	opDisown = "disown" // it has been removed
 )
 
 // startRequest is a program exactly as it shall be started.

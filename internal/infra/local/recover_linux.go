@@ -152,7 +152,7 @@ func endAll(ctx context.Context, j journal) ([]Ended, error) {
 }
 
 // leftovers are the living processes that a journal names, those below them,
-// and those of its supervisor's session. The kernel gives no new process the
+// those that hold one of its pipes, and those of its supervisor's session. The kernel gives no new process the
 // number of a session that still has members, so where the supervisor's
 // number is in use by another process, started later, that one's session is
 // not ours.
@@ -183,6 +183,8 @@ func leftovers(j journal, all []telemetry.Stat) []telemetry.Stat {
 				take(d)
 			}
 		case p.Session == session && p.StartTicks >= j.Supervisor.StartTicks:
+			take(p)
+		case p.StartTicks >= j.Supervisor.StartTicks && telemetry.HoldsPipe(p.PID, j.Pipes):
 			take(p)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -102,6 +103,7 @@ type supervisor struct {
 type supervised struct {
 	telemetry.Identity
 	name, exe string
+	pipe      uint64        // inode of its log's
 	logged    chan struct{} // its log is whole
 	exited    chan struct{}
 }
@@ -117,11 +119,7 @@ func (s *supervisor) serve(in io.Reader) {
 		}
 		switch r.Op {
 		case opOpen:
-			s.mu.Lock()
-			s.stateDir = r.StateDir
-			err := s.journal.write(s.stateDir)
-			path := s.journal.path(s.stateDir)
-			s.mu.Unlock()
+			path, err := s.open(r.StateDir, r.Path)
 			s.answer(r.ID, reply{Journal: path}, err)
 		case opStart:
 			id, err := s.start(r.Start)
@@ -130,8 +128,6 @@ func (s *supervisor) serve(in io.Reader) {
 			s.answer(r.ID, reply{}, s.signal(r.PID, r.Signal))
 		case opStop:
 			go func() { s.answer(r.ID, reply{}, s.stop(r.PID, time.Duration(r.GraceMS)*time.Millisecond)) }()
-		case opOwn, opDisown:
-			s.answer(r.ID, reply{}, s.own(r.Path, r.Op == opOwn))
 		default:
 			s.answer(r.ID, reply{}, fmt.Errorf("unknown operation %q", r.Op))
 		}
@@ -144,6 +140,21 @@ func (s *supervisor) answer(id uint64, r reply, err error) {
 		r.Error = err.Error()
 	}
 	s.replies.put(r)
+}
+
+// open begins the journal and returns its path. The directory need not exist
+// yet: it is made by one who knows that it will be removed.
+func (s *supervisor) open(stateDir, dir string) (string, error) {
+	for _, p := range []string{stateDir, dir} {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+			return "", fmt.Errorf("%q is no clean absolute path", p)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stateDir = stateDir
+	s.journal.Paths = []string{dir}
+	return s.journal.path(stateDir), s.journal.write(stateDir)
 }
 
 // start forks from the starter's thread. The child is killed by the kernel
@@ -159,14 +170,23 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	}
 	defer logWrite.Close()
 	// Programs expect writing to wait, which Go's pipes do not.
-	if err := unix.SetNonblock(int(logWrite.Fd()), false); err != nil {
+	err = unix.SetNonblock(int(logWrite.Fd()), false)
+	var pipe unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(int(logWrite.Fd()), &pipe)
+	}
+	if err != nil {
 		logRead.Close()
 		return telemetry.Identity{}, err
 	}
-	p := &supervised{name: r.Name, exe: r.Path, logged: make(chan struct{}), exited: make(chan struct{})}
+	p := &supervised{name: r.Name, exe: r.Path, pipe: pipe.Ino, logged: make(chan struct{}), exited: make(chan struct{})}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// A journal that cannot be written (a full disk) costs the second net, not
+	// the first: the supervisor still ends everything.
+	s.journal.Pipes = append(s.journal.Pipes, p.pipe)
+	_ = s.journal.write(s.stateDir)
 	err = s.starter.Run(r.CPUs, func() error {
 		pid, err := syscall.ForkExec(r.Path, append([]string{r.Path}, r.Args...), &syscall.ProcAttr{
 			Dir:   r.Dir,
@@ -179,6 +199,7 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	})
 	if err != nil {
 		logRead.Close()
+		s.journal.Pipes = slices.DeleteFunc(s.journal.Pipes, func(n uint64) bool { return n == p.pipe })
 		return telemetry.Identity{}, fmt.Errorf("%s: %w", r.Path, err)
 	}
 	// It cannot be collected while mu is held, so it has a start time.
@@ -192,6 +213,10 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 		l.Close()
 		logRead.Close()
 		close(p.logged)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		// Nobody holds it any more, and its number may go to another.
+		s.journal.Pipes = slices.DeleteFunc(s.journal.Pipes, func(n uint64) bool { return n == p.pipe })
 	}()
 	select {
 	case s.started <- struct{}{}:
@@ -199,9 +224,7 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	}
 	s.journal.Processes = append(s.journal.Processes, entry{Identity: p.Identity, Name: p.name, Exe: p.exe})
 	s.noteLater()
-	// A journal that cannot be written (a full disk) costs the second net, not
-	// the first: the supervisor still ends everything.
-	_ = s.journal.write(s.stateDir)
+	_ = s.journal.write(s.stateDir) // see above
 	return p.Identity, nil
 }
 
@@ -274,7 +297,7 @@ func (s *supervisor) signal(pid int, name string) error {
 }
 
 // family returns the living descendants of a child: those below it, and those
-// of its process group that lost their parent to us.
+// that lost their parent to us but are of its process group or hold its pipe.
 func (s *supervisor) family(p *supervised) []telemetry.Stat {
 	all, err := telemetry.Processes()
 	if err != nil {
@@ -288,10 +311,8 @@ func (s *supervisor) family(p *supervised) []telemetry.Stat {
 			out = append(out, d)
 		}
 	}
-	for _, d := range all {
-		// The session is ours alone, so the group cannot be another's that came
-		// to the same number.
-		if d.Group == p.PID && d.Session == s.journal.Supervisor.PID && !below[d.PID] && !d.Dead() {
+	for _, d := range telemetry.Tree(all, s.journal.Supervisor.PID) {
+		if !below[d.PID] && !d.Dead() && (d.Group == p.PID || telemetry.HoldsPipe(d.PID, []uint64{p.pipe})) {
 			out = append(out, d)
 		}
 	}
@@ -356,25 +377,6 @@ func (s *supervisor) proceed(p *supervised, family []telemetry.Stat) {
 	for _, d := range family {
 		_ = process.Signal(d.Identity, unix.SIGCONT)
 	}
-}
-
-func (s *supervisor) own(path string, own bool) error {
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return fmt.Errorf("%q is no clean absolute path", path)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	kept := s.journal.Paths[:0]
-	for _, p := range s.journal.Paths {
-		if p != path {
-			kept = append(kept, p)
-		}
-	}
-	s.journal.Paths = kept
-	if own {
-		s.journal.Paths = append(s.journal.Paths, path)
-	}
-	return s.journal.write(s.stateDir)
 }
 
 // noteLater arranges for descendants to be written into the journal; mu is
