@@ -124,3 +124,11 @@ func holder() string {
 	host, _ := os.Hostname()
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
+
+// RemoveLogs removes what a run's processes wrote.
+func (a *App) RemoveLogs(id string) error {
+	if err := os.RemoveAll(filepath.Join(a.DataDir, "runs", id)); err != nil {
+		return meshbench.Errorf(meshbench.Unavailable, "removing the logs of run %s: %w", id, err)
+	}
+	return nil
+}

@@ -12,7 +12,7 @@ import (
 // Load runs one job in a generator process of its own. A cancelled context
 // ends the load at once and yields what was measured until then.
 func (a *App) Load(ctx context.Context, job load.Job, tick func(load.Tick)) (meshbench.LoadResult, error) {
-	on, err := endpoint.New(map[string]string{"target": job.URL}, endpoint.Options{Executable: a.Executable, Logger: a.Logger})
+	on, err := endpoint.New(map[string]string{"target": job.Target.URL}, endpoint.Options{Executable: a.Executable, Logger: a.Logger})
 	if err != nil {
 		return meshbench.LoadResult{}, err
 	}

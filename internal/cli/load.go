@@ -50,9 +50,11 @@ answers come with --rate max (closed loop, as wrk does). Only send load to what 
 				return meshbench.Errorf(meshbench.Invalid, "--%s cannot be used yet", name).WithHint("%s", why)
 			}
 			job := load.Job{
-				URL: args[0], Host: host, Method: method, Arrivals: meshbench.Arrivals(arrivals), Connections: connections,
-				KeepAlive: keepAlive, Timeout: meshbench.Duration(timeout), Warmup: meshbench.Duration(warmup),
-				Duration: meshbench.Duration(duration), Seed: seed, Headers: map[string]string{},
+				Target:   meshbench.Target{URL: args[0], Host: host},
+				Request:  meshbench.Request{Method: method, Headers: map[string]string{}},
+				Arrivals: meshbench.Arrivals(arrivals), Connections: connections, KeepAlive: keepAlive,
+				Timeout: meshbench.Duration(timeout), Warmup: meshbench.Duration(warmup), Duration: meshbench.Duration(duration),
+				Seed: seed, Calibration: load.DefaultCalibration,
 			}
 			var err error
 			if job.Rate, err = meshbench.ParseRate(rate); err != nil {
@@ -63,19 +65,20 @@ answers come with --rate max (closed loop, as wrk does). Only send load to what 
 				if !ok {
 					return meshbench.Errorf(meshbench.Invalid, "the header %q has no colon", h).WithHint("as in --header 'accept: text/plain'")
 				}
-				job.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+				job.Request.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
 			}
 			if file, ok := strings.CutPrefix(body, "@"); ok {
-				if job.Body, err = os.ReadFile(file); err != nil {
+				content, err := os.ReadFile(file)
+				if err != nil {
 					return meshbench.Errorf(meshbench.Invalid, "--body: %w", err)
 				}
-			} else {
-				job.Body = []byte(body)
+				body = string(content)
 			}
+			job.Request.Body = body
 			if status != 0 {
 				job.Assertions = []meshbench.Assertion{{Status: status}}
 			}
-			if job.Address, err = resolved(job.URL, resolve); err != nil {
+			if job.Address, err = resolved(job.Target.URL, resolve); err != nil {
 				return err
 			}
 			job = job.WithDefaults()
@@ -87,7 +90,7 @@ answers come with --rate max (closed loop, as wrk does). Only send load to what 
 				return err
 			}
 			p := newProgress(e)
-			p.say("%s to %s for %s after %s of warm-up", offered(job), job.URL, job.Duration, job.Warmup)
+			p.say("%s to %s for %s after %s of warm-up", offered(job), job.Target.URL, job.Duration, job.Warmup)
 			result, err := a.Load(cmd.Context(), job, p.load(job))
 			p.end()
 			if err != nil {

@@ -160,6 +160,18 @@ func (p *progress) load(job load.Job) func(load.Tick) {
 	}
 }
 
+// live tells what the last 100 ms of load were like.
+func live(t load.Tick) string {
+	text := fmt.Sprintf("%d requests/s  p99 %.2f ms", 10*t.Completed, float64(t.P99)/1000)
+	if failed := t.Total.Errored + t.Total.TimedOut; failed > 0 {
+		text += fmt.Sprintf("  %d failed", failed)
+	}
+	if t.Backlog > 0 {
+		text += fmt.Sprintf("  %d waiting for a connection", t.Backlog)
+	}
+	return text
+}
+
 // bar draws how much is done in 20 columns.
 func bar(done, all int) string {
 	const columns = 20

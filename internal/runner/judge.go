@@ -43,7 +43,7 @@ func judge(t *meshbench.Trial) {
 //	server proxy received = upstream attempts of the client proxy
 //
 // and, in a trial in which nothing failed, all of them are equal.
-func prove(driver mesh.Driver, _ meshbench.Workload, before, after snapshot, result meshbench.LoadResult) meshbench.Proof {
+func prove(driver mesh.Driver, before, after snapshot, result meshbench.LoadResult) meshbench.Proof {
 	if driver == nil {
 		return meshbench.Proof{Status: meshbench.NotApplicable, Sent: result.Sent, Reason: "what runs behind the URL is not ours to look into"}
 	}

@@ -106,7 +106,7 @@ func (r *run) trial(ctx context.Context, cell meshbench.Cell, up map[string]*dep
 	if err != nil {
 		return r.broken(t, d, err), nil
 	}
-	t.Proof = prove(d.driver, d.request.Workload, before, after, result)
+	t.Proof = prove(d.driver, before, after, result)
 	t.Usage = usage(before, after, d.idle, samples, result)
 	t.ParkedCPUCores, t.NeighbourCores = elsewhere(before, after, result)
 	judge(&t)
@@ -175,7 +175,7 @@ func (r *run) lookSettled(ctx context.Context, d *deployment, up map[string]*dep
 	first, err := r.look(ctx, d, up)
 	s := first
 	for end := r.Now().Add(settleCounters); err == nil && d.driver != nil && r.Now().Before(end); {
-		if prove(d.driver, d.request.Workload, before, s, result).Status == meshbench.Proven {
+		if prove(d.driver, before, s, result).Status == meshbench.Proven {
 			break
 		}
 		select {

@@ -1,0 +1,103 @@
+package runner
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/mesh"
+)
+
+// described is a driver of which only the description is asked.
+type described struct {
+	mesh.Driver
+	proxy bool
+}
+
+func (d described) Describe() mesh.Description { return mesh.Description{HasProxy: d.proxy} }
+
+func TestProve(t *testing.T) {
+	counted := func(client, attempts, server, handshakes, plaintext uint64) mesh.Counters {
+		return mesh.Counters{ClientReceived: client, ClientAttempts: attempts, ServerReceived: server, Handshakes: handshakes, Plaintext: plaintext}
+	}
+	const peer = "spiffe://meshbench.local/ns/default/sa/client"
+	for name, c := range map[string]struct {
+		proxy      bool
+		counters   mesh.Counters
+		seen       uint64
+		peer       string
+		completed  uint64
+		errored    uint64
+		want       meshbench.ProofStatus
+		wantReason string
+	}{
+		"all equal":                {true, counted(100, 100, 100, 2, 0), 100, peer, 100, 0, meshbench.Proven, ""},
+		"none":                     {false, mesh.Counters{}, 100, "", 100, 0, meshbench.Proven, ""},
+		"past the application":     {false, mesh.Counters{}, 99, "", 100, 0, meshbench.ProofFailed, "application"},
+		"past the client proxy":    {true, counted(50, 50, 50, 2, 0), 100, peer, 100, 0, meshbench.ProofFailed, "client proxy"},
+		"past the server proxy":    {true, counted(100, 100, 0, 2, 0), 100, peer, 100, 0, meshbench.ProofFailed, "server proxy"},
+		"no handshake":             {true, counted(100, 100, 100, 0, 0), 100, peer, 100, 0, meshbench.ProofFailed, "handshake"},
+		"plain text":               {true, counted(100, 100, 100, 2, 1), 100, peer, 100, 0, meshbench.ProofFailed, "not encrypted"},
+		"nameless":                 {true, counted(100, 100, 100, 2, 0), 100, "", 100, 0, meshbench.ProofFailed, "peer name"},
+		"errors at the proxy":      {true, counted(100, 90, 90, 2, 0), 90, peer, 90, 10, meshbench.Proven, ""},
+		"somebody else's requests": {true, counted(120, 120, 120, 2, 0), 120, peer, 100, 0, meshbench.ProofFailed, "application"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := snapshot{counters: c.counters, seen: c.seen, peer: c.peer}
+			got := prove(described{proxy: c.proxy}, snapshot{}, after, meshbench.LoadResult{Sent: 100, Completed: c.completed, Errored: c.errored})
+			if got.Status != c.want || !strings.Contains(got.Reason, c.wantReason) {
+				t.Errorf("%s (%s), want %s (%s)", got.Status, got.Reason, c.want, c.wantReason)
+			}
+		})
+	}
+	if got := prove(nil, snapshot{}, snapshot{}, meshbench.LoadResult{Sent: 5}); got.Status != meshbench.NotApplicable {
+		t.Errorf("an endpoint: %s", got.Status)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for name, c := range map[string]struct {
+		trial meshbench.Trial
+		want  meshbench.Status
+		code  string
+	}{
+		"quiet":            {meshbench.Trial{}, meshbench.Valid, ""},
+		"parked and quiet": {meshbench.Trial{ParkedCPUCores: 0.04}, meshbench.Valid, ""},
+		"parked and busy":  {meshbench.Trial{ParkedCPUCores: 0.06}, meshbench.Suspect, "parked_subjects_busy"},
+		"neighbour":        {meshbench.Trial{NeighbourCores: 0.2}, meshbench.Suspect, "busy_neighbours"},
+		"loud neighbour":   {meshbench.Trial{NeighbourCores: 0.7}, meshbench.InvalidTest, "busy_neighbours"},
+		"no path":          {meshbench.Trial{Proof: meshbench.Proof{Status: meshbench.ProofFailed}}, meshbench.InvalidTest, "path_not_proven"},
+	} {
+		judge(&c.trial)
+		v := c.trial.Verdict
+		if v.Status != c.want || (len(v.Reasons) > 0) != (c.code != "") || c.code != "" && v.Reasons[0].Code != c.code {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	before := snapshot{usage: []meshbench.UsageReading{{Process: "client-proxy", UserNanos: 10e6, SystemNanos: 5e6}}}
+	after := snapshot{usage: []meshbench.UsageReading{{Process: "client-proxy", Role: meshbench.ClientProxy, UserNanos: 310e6, SystemNanos: 105e6, AnonBytes: 70}}}
+	got := usage(before, after, map[string]float64{"client-proxy": 0.01}, map[string]memorySample{"client-proxy": {sum: 120, n: 2, peak: 80}},
+		meshbench.LoadResult{Planned: 1000, Sent: 2000, Completed: 1000, ElapsedSeconds: 2})
+	u := got[0]
+	if *u.CPUPer1000Requests != 200 || u.CPUCores != 0.1 || u.UserCores != 0.075 || u.IdleCPUCores != 0.01 || u.MemoryMeanBytes != 60 || u.MemoryPeakBytes != 80 {
+		t.Errorf("%+v, %v ms per 1,000 requests", u, *u.CPUPer1000Requests)
+	}
+	if got := usage(before, after, nil, nil, meshbench.LoadResult{}); got[0].CPUPer1000Requests != nil {
+		t.Error("cost per request without a request")
+	}
+}
+
+func TestElsewhere(t *testing.T) {
+	begin := time.Unix(0, 0)
+	before := snapshot{at: begin, busy: 1e9, parked: 10, own: 0}
+	after := snapshot{at: begin.Add(time.Second), busy: 2e9, parked: 10 + 1e7, own: 1e8,
+		usage: []meshbench.UsageReading{{Process: "echo", UserNanos: 2e8}}}
+	parked, neighbours := elsewhere(before, after, meshbench.LoadResult{Generator: meshbench.Generator{CPUSeconds: 0.5}})
+	if parked != 0.01 || neighbours < 0.189 || neighbours > 0.191 {
+		t.Errorf("parked %v, neighbours %v; want 0.01 and 0.19", parked, neighbours)
+	}
+}
