@@ -44,18 +44,21 @@ type compared struct {
 // estimate with its exact interval. The decision is not made here.
 func (a *analysis) compare(cell, base, metric, unit string, value valueOf, family int, level float64) compared {
 	both := func(f func(x, y float64) float64) []meshbench.SittingValue {
-		return perSitting(a.blocks, func(b block) (float64, bool) {
+		values := perSitting(a.blocks, func(b block) (float64, bool) {
 			x, okX := ofCell(cell, value)(b)
 			y, okY := ofCell(base, value)(b)
 			return f(x, y), okX && okY
 		})
+		for i := range values {
+			values[i].Value = tidy(values[i].Value)
+		}
+		return values
 	}
 	c := compared{Comparison: meshbench.Comparison{
 		Cell: cell, BaselineCell: base, Metric: metric, Estimator: Estimator, FamilySize: family, P: 1, PAdjusted: 1,
 		Difference: meshbench.Estimate{Estimate: math.NaN(), Unit: unit}, Ratio: meshbench.Estimate{Estimate: math.NaN()},
 	}}
-	subtract := func(x, y float64) float64 { return tidy(x - y) }
-	differences := both(subtract)
+	differences := both(func(x, y float64) float64 { return x - y })
 	values := plain(differences)
 	c.N = len(values)
 	c.Differences = finite(differences)
@@ -109,7 +112,7 @@ func known(v float64) *float64 {
 // times are known to the third, and the same input then gives the same text
 // on every processor.
 func tidy(v float64) float64 {
-	if math.Abs(v) > 1e9 || math.IsNaN(v) {
+	if !(math.Abs(v) < 1e9) { // bytes, infinite, not a number
 		return v
 	}
 	return math.Round(v*1e6) / 1e6

@@ -96,7 +96,7 @@ func (a *analysis) generator() meshbench.GeneratorHealth {
 	g.PredictedP50 = meshbench.Microseconds(medianOver(all, func(t *meshbench.Trial) float64 { return float64(t.Load.Gaps.Predicted.P50) }))
 	g.PredictedP99 = meshbench.Microseconds(medianOver(all, func(t *meshbench.Trial) float64 { return float64(t.Load.Gaps.Predicted.P99) }))
 	g.CPUPerRequest = meshbench.Microseconds(medianOver(all, func(t *meshbench.Trial) float64 { return float64(t.Load.Generator.CPUPerRequest) }))
-	g.GapShare, g.StealShare = stats.Mean(gaps), stats.Mean(steal)
+	g.GapShare, g.StealShare = tidy(stats.Mean(gaps)), tidy(stats.Mean(steal))
 	return g
 }
 
