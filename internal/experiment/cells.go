@@ -2,7 +2,6 @@ package experiment
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/meshbench/meshbench"
 )
@@ -83,7 +82,7 @@ func cell(e, point meshbench.Experiment, s meshbench.Subject, baseline, suffix s
 	c.Workload.Name = workloadName(point)
 	if point.Infrastructure == meshbench.Endpoint {
 		c.Path = meshbench.PathEndpoint
-		c.URL = strings.TrimRight(point.URLs[s.Mesh], "/")
+		c.URL = point.URLs[s.Mesh]
 		c.Subject = meshbench.Subject{ID: s.ID, Mesh: meshbench.Endpoint}
 	}
 	if s.ID != baseline {

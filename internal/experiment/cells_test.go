@@ -50,7 +50,7 @@ func TestCells(t *testing.T) {
 		}},
 		"endpoints": {"{infrastructure: endpoint, urls: {z: 'http://x/p/', a: 'http://y'}, subjects: [a, z, a], baseline: z}", []string{
 			"a <- z map[rate_rps:500]  endpoint http://y",
-			"z <-  map[rate_rps:500]  endpoint http://x/p",
+			"z <-  map[rate_rps:500]  endpoint http://x/p/",
 			"a#2 <- z map[rate_rps:500]  endpoint http://y",
 		}},
 	} {

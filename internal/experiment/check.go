@@ -201,7 +201,7 @@ func (c checker) list(r *rule, v *value, path string) (any, bool) {
 	out, seen := make([]any, 0, len(v.items)), map[string]bool{}
 	for i, item := range v.items {
 		value, ok := c.check(r.items, item, fmt.Sprintf("%s[%d]", path, i))
-		if !ok && r.items.kind == textual {
+		if !ok && r.items.kind == textual && r.items.format == "" {
 			value = "" // later elements keep their numbers
 		} else if !ok {
 			continue

@@ -119,10 +119,13 @@ func TestParseMistakes(t *testing.T) {
 		{"request", "workload:\n  request:\n    method: get\n    path: foo\n    headers: {Host: x, X-N: 5, a: b, A: c}\n    body: hi\n    body_bytes: 3\n", []string{
 			`3:13: workload.request.method: found "get", expected an HTTP method in capitals, as in GET; did you mean GET?`,
 			`4:11: workload.request.path: found "foo", expected a path that begins with / and has neither blanks nor #`,
-			`5:21: workload.request.headers.Host: found the header Host, which follows from other fields (load.keep_alive, the body, the URL); leave it out`,
+			`5:21: workload.request.headers.Host: found the header Host, by which a mesh finds the service; leave it out (an endpoint may have one)`,
 			`5:29: workload.request.headers.X-N: found 5, expected text in ASCII on one line, without blanks around it; did you mean "5" (in quotes)?`,
 			`5:35: workload.request.headers.a: found the header a beside A; names of headers are the same in capitals`,
 			`7:17: workload.request.body_bytes: found body_bytes beside body, expected one of them`}},
+		{"what the generator does itself", "workload: {request: {headers: {Upgrade: h2c}, method: [GET, CONNECT]}}\n", []string{
+			`1:41: workload.request.headers.Upgrade: found the header Upgrade, which the generator sets itself, from load.keep_alive and the body; leave it out`,
+			`1:55: workload.request.method: found CONNECT, which asks for a tunnel, not for an answer; expected a method such as GET or POST`}},
 		{"assertions", "workload:\n  assertions: [{status: 200}, {status: 404}, {}, {status: 99}]\n", []string{
 			`2:46: workload.assertions: the key status is missing; expected a whole number from 200 to 599`,
 			`2:59: workload.assertions: found 99, expected a whole number from 200 to 599`}},

@@ -128,3 +128,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkFirstParse is what a start of the program pays: the schema is read
+// and a document is parsed.
+func BenchmarkFirstParse(b *testing.B) {
+	for b.Loop() {
+		if _, err := readSchema(schemaText); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := Parse("e.yaml", []byte("subjects: [none, envoy]")); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -154,7 +154,7 @@ func baselineID(baseline string, subjects []meshbench.Subject) string {
 }
 
 // ownHeaders are set by whoever sends a request, from other fields.
-var ownHeaders = []string{"connection", "content-length", "host", "transfer-encoding"}
+var ownHeaders = []string{"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
 
 func (r rules) workload() {
 	w := r.e.Workload
@@ -162,11 +162,16 @@ func (r rules) workload() {
 	for _, name := range slices.Sorted(maps.Keys(w.Request.Headers)) {
 		path, lower := join("workload.request.headers", name), strings.ToLower(name)
 		if slices.Contains(ownHeaders, lower) {
-			r.wrong(path, "found the header %s, which follows from other fields (load.keep_alive, the body, the URL); leave it out", name)
+			r.wrong(path, "found the header %s, which the generator sets itself, from load.keep_alive and the body; leave it out", name)
+		} else if lower == "host" && r.e.Infrastructure == meshbench.Local {
+			r.wrong(path, "found the header %s, by which a mesh finds the service; leave it out (an endpoint may have one)", name)
 		} else if first, twice := seen[lower]; twice {
 			r.wrong(path, "found the header %s beside %s; names of headers are the same in capitals", name, first)
 		}
 		seen[lower] = name
+	}
+	if slices.Contains(r.values("workload.request.method", w.Request.Method), any("CONNECT")) {
+		r.wrong("workload.request.method", "found CONNECT, which asks for a tunnel, not for an answer; expected a method such as GET or POST")
 	}
 	if w.Request.Body != "" && r.sound("workload.request.body", "workload.request.body_bytes") &&
 		(w.Request.BodyBytes != 0 || r.axis("workload.request.body_bytes")) {
@@ -192,6 +197,16 @@ func (r rules) workload() {
 
 func (r rules) axis(field string) bool {
 	return slices.ContainsFunc(r.e.Axes, func(a meshbench.Axis) bool { return a.Field == field })
+}
+
+// values returns all values that a field takes: those of its axis, or the one.
+func (r rules) values(field string, one any) []any {
+	for _, a := range r.e.Axes {
+		if a.Field == field {
+			return a.Values
+		}
+	}
+	return []any{one}
 }
 
 // axes checks the lists of values as a whole.

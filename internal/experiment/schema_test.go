@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/analysis"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -243,6 +244,13 @@ func TestExamplesAreValid(t *testing.T) {
 				t.Errorf("the judge, of its JSON: %v", err)
 			}
 			roundTrip(t, e)
+			cells, err := Cells(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := analysis.NewPlan(e, cells, e.Infrastructure == meshbench.Local); err != nil {
+				t.Errorf("its plan: %v", err)
+			}
 		})
 	}
 }
