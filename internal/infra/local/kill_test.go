@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,15 +86,19 @@ func commandLine(pid int) []string {
 
 // napping are the living processes of the families: every sleep, and every
 // shell that would start one.
-func (v *victim) napping() []string {
+func (v *victim) napping() []string { return napping(v.t, v.nap) }
+
+func napping(t *testing.T, mark string) []string {
+	t.Helper()
 	all, err := telemetry.Processes()
 	if err != nil {
-		v.t.Fatal(err)
+		t.Fatal(err)
 	}
 	var out []string
 	for _, p := range all {
 		words := commandLine(p.PID)
-		if !p.Dead() && p.PID != v.pid() && slices.ContainsFunc(words, func(w string) bool { return bytes.Contains([]byte(w), []byte(v.nap)) }) {
+		measures := len(words) > 1 && words[1] == "measure"
+		if !p.Dead() && !measures && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(w, mark) }) {
 			out = append(out, fmt.Sprint(p.PID, " ", words))
 		}
 	}
