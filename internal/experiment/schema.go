@@ -69,7 +69,7 @@ func (r *rule) property(name string) *rule {
 	return nil
 }
 
-// names returns the keys that a mapping may have.
+// keys returns the names of all properties, in their order.
 func (r *rule) keys() []string {
 	var out []string
 	for _, p := range r.properties {
