@@ -80,7 +80,7 @@ func markdownText(s string) string {
 		"](", `]\(`, "][", `]\[`, "]:", `]\:`,
 	).Replace(s)
 	// What makes a heading, a list or a rule does so only at a line's beginning.
-	if s != "" && strings.ContainsRune("#-+=_", rune(s[0])) {
+	if s != "" && (strings.ContainsRune("#=_", rune(s[0])) || strings.HasPrefix(s, "- ") || strings.HasPrefix(s, "+ ") || strings.HasPrefix(s, "--")) {
 		s = `\` + s
 	}
 	return s
