@@ -136,6 +136,9 @@ func appendChildren(out []int, pid int) ([]int, bool) {
 func CPUClock(pid int) (uint64, error) {
 	const cpuClockSched = 2
 	var t unix.Timespec
+	if pid <= 0 || pid >= 1<<28 { // 0 would be our own; the id has 29 bits for it
+		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, unix.ESRCH)
+	}
 	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &t); err != nil {
 		return 0, fmt.Errorf("CPU clock of process %d: %w", pid, err)
 	}
