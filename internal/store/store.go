@@ -64,9 +64,9 @@ const (
 	// DefaultPage is what a Page without a limit means.
 	DefaultPage = 100
 	// MaxDocumentBytes is the largest JSON document of one trial, or of one
-	// run without its trials, that is stored. A trial of a minute has less
-	// than a hundredth of it.
-	MaxDocumentBytes = 64 << 20
+	// run without its trials, that is stored. A trial of 4 s is less than a
+	// hundredth of it, one of an hour less than a half.
+	MaxDocumentBytes = 16 << 20
 )
 
 // Lease says who executes a run and until when that is believed.

@@ -36,7 +36,7 @@ func TestDocumentDamaged(t *testing.T) {
 		"a bit":          {digest: good.digest, packed: flipped},
 		"another digest": {digest: store.Digest(nil), packed: good.packed},
 		"no JSON":        {packed: zip([]byte("{"))},
-		// 64 MiB and a byte are 64 kB: what it unpacks to is bounded.
+		// 16 MiB and a byte are 16 kB packed: what it unpacks to is bounded.
 		"a bomb": {packed: zip(make([]byte, store.MaxDocumentBytes+1))},
 	} {
 		var into map[string]string

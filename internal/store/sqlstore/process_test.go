@@ -48,7 +48,7 @@ func write(job string) error {
 		return err
 	}
 	ctx := context.Background()
-	s, err := sqlstore.Open(ctx, parts[0])
+	s, err := sqlstore.Open(ctx, parts[0], patient)
 	if err != nil {
 		return err
 	}
@@ -57,8 +57,10 @@ func write(job string) error {
 		return err
 	}
 	fmt.Println("run", run.ID)
+	trial := storetest.TrialOf("envoy", 1, uint64(first))
 	for i := range trials {
-		if err := s.AddTrial(ctx, run.ID, storetest.TrialOf("envoy", i+1, uint64(first*1000+i))); err != nil {
+		trial.Sitting = i + 1
+		if err := s.AddTrial(ctx, run.ID, trial); err != nil {
 			return err
 		}
 		fmt.Println("trial")
@@ -138,7 +140,7 @@ func TestTwoProcesses(t *testing.T) {
 		}()
 	}
 	// This process is the fourth.
-	s := open(t, path)
+	s := open(t, path, patient)
 	mine := storetest.RunAt(writers)
 	must(t, s.Create(t.Context(), mine, hour()))
 	for i := range trials {
@@ -216,7 +218,7 @@ func TestKilledWhileWriting(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	path := filepath.Join(t.TempDir(), "meshbench.db")
-	const rounds = 15
+	const rounds = 8
 	interrupted := 0
 	for round := range rounds {
 		w := startWriter(t, path, round, 100000)
@@ -268,7 +270,7 @@ func TestKilledWhileMaking(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for round := range 12 {
+	for round := range 6 {
 		path := filepath.Join(t.TempDir(), "meshbench.db")
 		w := startWriter(t, path, round, 1)
 		// The file appears, then it is filled.

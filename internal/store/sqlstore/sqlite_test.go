@@ -18,9 +18,12 @@ import (
 
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store {
-		return open(t, filepath.Join(t.TempDir(), "meshbench.db"))
+		return open(t, filepath.Join(t.TempDir(), "meshbench.db"), patient)
 	})
 }
+
+// patient waits for other writers as long as a busy machine needs.
+var patient = sqlstore.WithBusyTimeout(3 * time.Minute)
 
 // open opens a store and closes it at the end of the test.
 func open(t testing.TB, path string, options ...sqlstore.Option) *sqlstore.Store {

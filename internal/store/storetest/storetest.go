@@ -49,7 +49,10 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ConcurrentFinish", testConcurrentFinish},
 		{"Cancelled", testCancelled},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, open(t))
+		})
 	}
 }
 
