@@ -5,6 +5,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"net"
 	"net/url"
@@ -25,6 +26,7 @@ type Options struct {
 	Executable string
 	// DialTimeout is how long Deploy tries to connect; default 5 s.
 	DialTimeout time.Duration
+	Logger      *slog.Logger // default: nothing is logged
 }
 
 // Infrastructure is a set of named URLs.
@@ -52,6 +54,9 @@ func New(urls map[string]string, o Options) (*Infrastructure, error) {
 		return nil, meshbench.Errorf(meshbench.Internal, "endpoint: no path of the executable is given")
 	}
 	o.Executable = executable
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
 	}
@@ -102,6 +107,7 @@ func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench
 		return nil, meshbench.Errorf(meshbench.Unavailable, "%q does not answer at %s: %w", name, u.Redacted(), err).
 			WithHint("start it, or correct the address: --url %s=URL", name)
 	}
+	i.o.Logger.Debug("somebody answers", "name", name, "url", u.Redacted(), "address", conn.RemoteAddr().String())
 	conn.Close()
 	return &deployment{name: name, target: meshbench.Target{URL: u.String(), Host: spec.Host}}, nil
 }
