@@ -27,11 +27,11 @@ func Check(d Description, s meshbench.Subject) error {
 			if len(known) == 0 {
 				return err.WithHint("%s has no options", d.Title)
 			}
-			return err.WithHint("%s", suggest(name, known))
+			return err.WithHint("%s", Suggest(name, known))
 		}
 		if values := d.Options[i].Values; !slices.Contains(values, s.Options[name]) {
 			return meshbench.Errorf(meshbench.Invalid, "subject %s: %q is no value of option %s", s, s.Options[name], name).
-				WithHint("%s", suggest(s.Options[name], values))
+				WithHint("%s", Suggest(s.Options[name], values))
 		}
 	}
 	return nil
@@ -57,16 +57,22 @@ func Version(d Description, asked string) (string, error) {
 	if len(d.Versions) == 0 {
 		return "", err.WithHint("write %s alone", d.Name)
 	}
-	return "", err.WithHint("did you mean %s? There are: %s", nearestVersion(asked, d.Versions), strings.Join(d.Versions, ", "))
+	return "", err.WithHint("did you mean %s? there are: %s", nearestVersion(asked, d.Versions), strings.Join(d.Versions, ", "))
 }
 
-// suggest says what could have been meant.
-func suggest(written string, words []string) string {
-	return "did you mean " + Nearest(written, words) + "? There are: " + strings.Join(words, ", ")
+// Suggest says what there is, and which of it was probably meant: the nearest
+// word, where at most a third of its letters (and at least one) differ.
+func Suggest(written string, words []string) string {
+	there := "there are: " + strings.Join(words, ", ")
+	if near := nearest(written, words); distance(written, near) <= max(1, len(near)/3) {
+		return "did you mean " + near + "? " + there
+	}
+	return there
 }
 
-// Nearest returns the word (of at least one) with the smallest Levenshtein distance.
-func Nearest(written string, words []string) string {
+// nearest returns the word (of at least one) with the smallest Levenshtein
+// distance.
+func nearest(written string, words []string) string {
 	return slices.MinFunc(words, func(a, b string) int { return distance(written, a) - distance(written, b) })
 }
 
@@ -98,7 +104,7 @@ func distance(a, b string) int {
 func nearestVersion(written string, versions []string) string {
 	want, ok := numbers(written)
 	if !ok {
-		return Nearest(written, versions)
+		return nearest(written, versions)
 	}
 	best, least := versions[0], []int(nil)
 	for _, v := range versions {

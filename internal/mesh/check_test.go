@@ -51,7 +51,8 @@ func TestCheck(t *testing.T) {
 		{"proxy@1.39:mtls=permissive:upstream=http2", "", ""},
 		{"proxy@1.37", meshbench.NotFound, "1.39.3"},
 		{"proxy:mlts=strict", meshbench.Invalid, "did you mean mtls?"},
-		{"proxy:mtls=stric", meshbench.Invalid, "did you mean strict?"},
+		{"proxy:mtls=stric", meshbench.Invalid, "did you mean strict? there are: strict, permissive"},
+		{"proxy:mtls=off", meshbench.Invalid, "there are: strict, permissive"},
 	}
 	for _, tt := range tests {
 		s, err := meshbench.ParseSubject(tt.subject)

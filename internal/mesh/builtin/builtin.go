@@ -4,7 +4,6 @@ package builtin
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
@@ -29,5 +28,5 @@ func Find(name string) (mesh.Driver, error) {
 		return drivers[i], nil
 	}
 	return nil, meshbench.Errorf(meshbench.NotFound, "there is no mesh called %q", name).
-		WithHint("did you mean %s? There are: %s", mesh.Nearest(name, names), strings.Join(names, ", "))
+		WithHint("%s", mesh.Suggest(name, names))
 }

@@ -38,8 +38,8 @@ const (
 
 // What profile parity sets and profile shipped leaves to Envoy.
 const (
-	parityTLS     = "1.3"
-	parityGroup   = "X25519"         // Envoy 1.40 by itself prefers X25519MLKEM768
+	parityTLS     = "1.3"            // Envoy's own client offers 1.2 at most
+	parityGroup   = "X25519"         // in TLS 1.3, Envoy 1.40 by itself prefers X25519MLKEM768
 	parityTimeout = 60 * time.Second // Envoy's own is 15 s
 	parityLimit   = 1 << 20          // of connections and requests; Envoy's own is 1024
 )

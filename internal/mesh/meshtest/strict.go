@@ -158,4 +158,3 @@ func certificate(t *testing.T, i pki.Identity) *tls.Certificate {
 	}
 	return &pair
 }
-

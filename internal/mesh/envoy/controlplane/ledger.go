@@ -3,6 +3,7 @@ package controlplane
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -117,7 +118,7 @@ func (l *ledger) request(stream int64, r *discovery.DiscoveryRequest) {
 	}
 	t.accepted = r.GetVersionInfo()
 	if r.GetErrorDetail() != nil {
-		t.rejected = &Rejection{Version: t.sent, Message: r.GetErrorDetail().GetMessage()}
+		t.rejected = &Rejection{Version: t.sent, Message: strings.TrimSpace(r.GetErrorDetail().GetMessage())}
 	} else if t.accepted == t.sent {
 		t.rejected = nil
 	}
