@@ -170,6 +170,12 @@ func TestVerdict(t *testing.T) {
 				t.Proof.Status, t.Proof.Reason = meshbench.ProofFailed, "7 connections were not encrypted"
 			}
 		}, meshbench.InvalidTest, analysis.ReasonProof},
+		{"a process died, and nothing could be counted", func(t *meshbench.Trial) {
+			if t.Sitting == 2 && t.Cell == "envoy" {
+				t.Verdict.Add(meshbench.InvalidTest, "process_died", "envoy ended with status 139")
+				t.Proof = meshbench.Proof{Status: meshbench.ProofFailed, Reason: "connection refused"}
+			}
+		}, meshbench.Suspect, analysis.ReasonBlocks},
 		{"1 in 10 blocks out", func(t *meshbench.Trial) {
 			if t.Sitting == 2 {
 				invalidate(t)

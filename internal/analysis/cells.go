@@ -202,8 +202,16 @@ func loadState(trials []*meshbench.Trial, l meshbench.Load) meshbench.LoadState 
 	return meshbench.Kept
 }
 
+// codeDied is the verdict's reason of a trial in which a process of the
+// subject ended: it is invalid, and its counters prove nothing either way.
+const codeDied = "process_died"
+
+func died(t *meshbench.Trial) bool {
+	return slices.ContainsFunc(t.Verdict.Reasons, func(r meshbench.Reason) bool { return r.Code == codeDied })
+}
+
 // proof sums the proofs of the trials that count. One failure in any trial,
-// left out or not, fails it.
+// left out or not, fails it, unless a process had died.
 func (a *analysis) proof(cell string, trials []*meshbench.Trial) meshbench.Proof {
 	sum := meshbench.Proof{Status: meshbench.NotApplicable}
 	for i, t := range trials {
@@ -227,7 +235,7 @@ func (a *analysis) proof(cell string, trials []*meshbench.Trial) meshbench.Proof
 		}
 	}
 	for i := range a.trials {
-		if t := &a.trials[i]; t.Cell == cell && t.Proof.Status == meshbench.ProofFailed {
+		if t := &a.trials[i]; t.Cell == cell && t.Proof.Status == meshbench.ProofFailed && !died(t) {
 			sum.Status, sum.Reason = meshbench.ProofFailed, t.Proof.Reason
 			break
 		}
