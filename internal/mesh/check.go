@@ -70,32 +70,36 @@ func Suggest(written string, words []string) string {
 	return there
 }
 
-// nearest returns the word (of at least one) with the smallest Levenshtein
-// distance.
+// nearest returns the word (of at least one) with the smallest distance.
 func nearest(written string, words []string) string {
 	return slices.MinFunc(words, func(a, b string) int { return distance(written, a) - distance(written, b) })
 }
 
-// distance is the Levenshtein distance in bytes: all words here are ASCII,
-// and what is not is far away from them anyhow.
+// distance counts what must be inserted, removed, replaced or swapped with its
+// neighbour to turn a into b (the optimal string alignment distance), in
+// bytes: all words here are ASCII, and what is not is far away anyhow.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
+	for j := range len(b) {
+		rows[0][j+1] = j + 1
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				replace++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }
 
 // nearestVersion compares versions as lists of numbers, as many as were
