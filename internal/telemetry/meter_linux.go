@@ -1,6 +1,15 @@
 package telemetry
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
+
+// lookForDescendants is how often a Meter looks for new descendants: the most
+// costly part of a reading. What one used before it was found is not lost:
+// its clock began with it, and if it has ended it is in the ticks of whoever
+// waited for it.
+const lookForDescendants = time.Second
 
 // Meter reads one process with its descendants. It is safe for concurrent
 // use.
@@ -11,9 +20,12 @@ import "sync"
 // than falls. User and system share the sum as the ticks of /proc/PID/stat
 // do: the kernel knows the sum to the nanosecond, the shares to 10 ms.
 type Meter struct {
-	id   Identity
-	mu   sync.Mutex
-	last Reading
+	id Identity
+
+	mu     sync.Mutex
+	last   Reading
+	below  []Identity // descendants when they were last looked for
+	looked time.Time
 }
 
 // NewMeter returns the meter of a process.
@@ -36,20 +48,35 @@ func (m *Meter) Read() Reading {
 	sum := clock + (s.ChildUser+s.ChildSystem)*nanosPerTick
 	user, system := s.User+s.ChildUser, s.System+s.ChildSystem
 	anon, file, _ := Memory(m.id.PID) // none left: it has just ended
-	for _, pid := range Descendants(m.id.PID) {
-		clock, err := CPUClock(pid)
-		s, errStat := ReadStat(pid)
-		if err != nil || errStat != nil {
+	for _, id := range m.descendants() {
+		clock, err := CPUClock(id.PID)
+		s, errStat := ReadStat(id.PID)
+		if err != nil || errStat != nil || s.Identity != id {
 			continue
 		}
 		sum += clock + (s.ChildUser+s.ChildSystem)*nanosPerTick
 		user += s.User + s.ChildUser
 		system += s.System + s.ChildSystem
-		a, f, _ := Memory(pid)
+		a, f, _ := Memory(id.PID)
 		anon += a
 		file += f
 	}
 	m.last = split(m.last, sum, user, system)
 	m.last.Alive, m.last.AnonBytes, m.last.FileBytes = !s.Dead(), anon, file
 	return m.last
+}
+
+// descendants are those found a moment ago at most; mu is held.
+func (m *Meter) descendants() []Identity {
+	if time.Since(m.looked) < lookForDescendants {
+		return m.below
+	}
+	m.below = m.below[:0]
+	for _, pid := range Descendants(m.id.PID) {
+		if s, err := ReadStat(pid); err == nil {
+			m.below = append(m.below, s.Identity)
+		}
+	}
+	m.looked = time.Now()
+	return m.below
 }
