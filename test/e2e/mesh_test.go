@@ -1,0 +1,98 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/infra"
+	"github.com/meshbench/meshbench/internal/infra/local"
+	"github.com/meshbench/meshbench/internal/mesh"
+	"github.com/meshbench/meshbench/internal/mesh/envoy"
+	"github.com/meshbench/meshbench/internal/mesh/meshtest"
+	"github.com/meshbench/meshbench/internal/mesh/none"
+	"github.com/meshbench/meshbench/internal/pki"
+	"github.com/meshbench/meshbench/internal/runtimes"
+	"github.com/meshbench/meshbench/internal/workload"
+)
+
+// here is a local infrastructure that ends with the test.
+func here(t *testing.T) *local.Infrastructure {
+	t.Helper()
+	user, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := runtimes.NewCache(cmp.Or(os.Getenv("MESHBENCH_TEST_CACHE"), filepath.Join(user, "meshbench", "runtimes")), runtimes.Builtin(), runtimes.Options{})
+	i, err := local.New(t.Context(), local.Options{
+		Executable: program, Dir: t.TempDir(), StateDir: t.TempDir(),
+		Runtime: func(ctx context.Context, nameAtVersion string) (string, error) {
+			name, version, _ := strings.Cut(nameAtVersion, "@")
+			r, err := cache.Get(ctx, name, version, nil)
+			return r.Path, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return i
+}
+
+// deploy starts a Spec that ends with the test; a failed test shows what the
+// processes logged.
+func deploy(t *testing.T, i *local.Infrastructure, spec meshbench.Spec) infra.Deployment {
+	t.Helper()
+	up, err := i.Deploy(t.Context(), "subject", spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, p := range spec.Processes {
+				t.Logf("log of %s:\n%s", p.Name, up.Log(p.Name, 20))
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := up.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return up
+}
+
+var (
+	echoWorkload = meshbench.Workload{
+		Protocol: meshbench.HTTP1, Topology: meshbench.Topology{Chain: 1}, Response: meshbench.Response{BodyBytes: 1024},
+	}
+	echoService = mesh.Service{Name: workload.Service, At: meshbench.PortRef{Process: workload.Service, Port: workload.HTTPPort}}
+)
+
+func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
+	i := here(t)
+	meshtest.Run(t, meshtest.Suite{
+		Driver: driver, Applications: workload.Processes(echoWorkload, 1), Service: echoService, Strict: strict,
+		Deploy: func(t *testing.T, spec meshbench.Spec) meshtest.Deployment { return deploy(t, i, spec) },
+	})
+}
+
+func TestNoneConforms(t *testing.T) { conformance(t, none.Driver{}, nil) }
+
+func TestEnvoyConforms(t *testing.T) {
+	driver := envoy.New()
+	conformance(t, driver, &meshtest.Strict{
+		Inbound: envoy.Inbound(),
+		Client:  pki.ServiceAccount("client"), Server: pki.ServiceAccount(workload.Service),
+		Issue: driver.Issue,
+	})
+}
