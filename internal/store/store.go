@@ -38,7 +38,8 @@ type Store interface {
 	Finish(ctx context.Context, run meshbench.Run) error
 	// InterruptExpired marks running runs whose lease has expired before now
 	// as interrupted, as of their last heartbeat, and returns their ids in
-	// order. The trials that they have stay.
+	// order. The trials that they have stay. Beside an error stand the ids of
+	// those that were marked all the same.
 	InterruptExpired(ctx context.Context, now time.Time) ([]string, error)
 	// Run returns a run by a reference (see ParseReference): its id, a prefix
 	// of it, its number, or "latest". Invalid, with the candidates, where
