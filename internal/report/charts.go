@@ -36,8 +36,10 @@ func newForest(list []meshbench.Comparison, p palette) forest {
 			continue
 		}
 		all := []float64{c.Difference.Estimate}
-		if c.Difference.Low != nil && c.Difference.High != nil {
-			all = append(all, *c.Difference.Low, *c.Difference.High)
+		for _, v := range []*float64{c.Difference.Low, c.Difference.High} {
+			if v != nil {
+				all = append(all, *v)
+			}
 		}
 		for _, v := range c.Differences {
 			all = append(all, v.Value)
@@ -59,10 +61,7 @@ func newForest(list []meshbench.Comparison, p palette) forest {
 			if i > 0 && list[i-1].Cell == c.Cell && !hasFigure(list[i-1]) && list[i-1].Reason == c.Reason {
 				continue
 			}
-			row := forestRow{Class: p.class(c.Cell), Decision: "not compared"}
-			if c.Reason != "" {
-				row.Decision += ": " + c.Reason
-			}
+			row := forestRow{Class: p.class(c.Cell), Decision: decision(c).text}
 			if c.Cell != last {
 				row.Cell = c.Cell
 			}
@@ -102,10 +101,18 @@ func forestPlot(c meshbench.Comparison, a axis, ticks []tick, class string) temp
 		d.titled("circle", fmt.Sprintf("sitting %d: %s", v.Sitting, difference(meshbench.Estimate{Estimate: v.Value, Unit: c.Difference.Unit}).value),
 			"class", "speck", "cx", share(a.at(v.Value)), "cy", px(middle+9), "r", "2")
 	}
-	if lo, hi := c.Difference.Low, c.Difference.High; lo != nil && hi != nil {
-		d.line("span", a.at(*lo), middle, a.at(*hi), middle)
-		d.line("span", a.at(*lo), middle-4, a.at(*lo), middle+4)
-		d.line("span", a.at(*hi), middle-4, a.at(*hi), middle+4)
+	// An end that is not known runs out of the picture, without a stop.
+	from, to := 0.0, 1.0
+	if v := c.Difference.Low; v != nil {
+		from = a.at(*v)
+		d.line("span", from, middle-4, from, middle+4)
+	}
+	if v := c.Difference.High; v != nil {
+		to = a.at(*v)
+		d.line("span", to, middle-4, to, middle+4)
+	}
+	if c.Difference.Low != nil || c.Difference.High != nil {
+		d.line("span", from, middle, to, middle)
 	}
 	mark := "mark"
 	if c.Significance != meshbench.Worse && c.Significance != meshbench.Better {

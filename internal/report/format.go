@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -44,7 +43,10 @@ func byteScale(b float64) scale {
 // places is how many decimals show v with the given significant digits, at
 // most three.
 func places(v float64, digits int) int {
-	v = math.Abs(v)
+	// Rounded first: 0.9996 with three digits is 1.00, not 1.000.
+	if r, err := strconv.ParseFloat(strconv.FormatFloat(math.Abs(v), 'e', digits-1, 64), 64); err == nil {
+		v = r
+	}
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return 0
 	}
@@ -139,6 +141,8 @@ func scaleFor(unit string, size float64) scale {
 		return byteScale(size)
 	case "ms_per_1000_requests":
 		return scale{"ms", 1}
+	case "rps":
+		return scale{"requests/s", 1}
 	case "":
 		return scale{"", 1}
 	}
@@ -159,10 +163,23 @@ func difference(e meshbench.Estimate) interval {
 		digits = places(e.Estimate/s.of, 3)
 	}
 	out := interval{value: strings.TrimSpace(signed(e.Estimate/s.of, digits) + " " + s.name)}
-	if e.Low != nil && e.High != nil {
-		out.bound = fmt.Sprintf("[%s, %s]", signed(*e.Low/s.of, digits), signed(*e.High/s.of, digits))
-	}
+	out.bound = bounds(e, func(v float64) string { return signed(v/s.of, digits) })
 	return out
+}
+
+// bounds writes an interval. One side of it may be unknown, where it falls
+// among requests that were never answered.
+func bounds(e meshbench.Estimate, show func(float64) string) string {
+	side := func(v *float64) string {
+		if v == nil {
+			return "unknown"
+		}
+		return show(*v)
+	}
+	if e.Low == nil && e.High == nil {
+		return ""
+	}
+	return "[" + side(e.Low) + ", " + side(e.High) + "]"
 }
 
 // ratio writes an estimate of a ratio.
@@ -175,9 +192,7 @@ func ratio(e meshbench.Estimate) interval {
 		digits = max(1, min(2, places((*e.High-*e.Low)/2, 2)))
 	}
 	out := interval{value: "×" + fixed(e.Estimate, digits)}
-	if e.Low != nil && e.High != nil {
-		out.bound = fmt.Sprintf("[%s, %s]", fixed(*e.Low, digits), fixed(*e.High, digits))
-	}
+	out.bound = bounds(e, func(v float64) string { return fixed(v, digits) })
 	return out
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/histogram"
@@ -110,7 +111,7 @@ func TestJSONHasNoNullLists(t *testing.T) {
 	if err := report.JSON(&b, r); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(before, r); d != "" {
+	if d := cmp.Diff(before, r, cmpopts.EquateNaNs()); d != "" {
 		t.Errorf("JSON changed its argument (-before +after):\n%s", d)
 	}
 	doc := decode(t, b.Bytes())

@@ -146,6 +146,9 @@ func loadCounts(r meshbench.LoadResult) section {
 	if list := errorList(r.Errors); list != "" {
 		s.notes = append(s.notes, "errors: "+list+".")
 	}
+	if list := errorList(r.ConnectionErrors); list != "" {
+		s.notes = append(s.notes, "connections without a request: "+list+".")
+	}
 	s.notes = append(s.notes, "read "+memory(r.BytesRead)+", written "+memory(r.BytesWritten)+".")
 	return s
 }
@@ -160,6 +163,10 @@ func loadHealth(r meshbench.LoadResult) section {
 			micros(r.Lateness.Values[meshbench.P99]), micros(r.Gaps.Predicted.P99), percent(r.Gaps.Share)))
 	}
 	g := r.Generator
+	if g.Workers > 1 {
+		s.notes = append(s.notes, plural(g.Workers, "worker")+" shared the load and started within "+
+			micros(meshbench.Microseconds(g.StartSkewSeconds*1e6))+".")
+	}
 	s.notes = append(s.notes, fmt.Sprintf("generator (%s): %s CPU per request, %s s CPU of which %s s waiting, peak memory %s, steal %s.",
 		g.Engine, micros(g.CPUPerRequest), number(g.CPUSeconds), number(g.SpinSeconds), memory(g.PeakMemoryBytes), percent(g.StealShare)))
 	return s

@@ -88,10 +88,10 @@ func heads(names ...string) []column {
 	return out
 }
 
-// lead returns what stands first: the headline, or the reasons of a run that
-// is not fit to have one.
+// lead returns what stands first: the headline, which for an invalid run says
+// why it is; without one, the reasons why there is none.
 func lead(r meshbench.Result) []string {
-	if r.Verdict.Status == meshbench.InvalidTest {
+	if r.Headline == "" && r.Verdict.Status == meshbench.InvalidTest {
 		out := []string{"This run is invalid: its figures answer nothing."}
 		for _, reason := range r.Verdict.Reasons {
 			out = append(out, reason.Message+" ("+reason.Code+")")
@@ -107,6 +107,9 @@ func lead(r meshbench.Result) []string {
 			out = append(out, r.Error.Hint)
 		}
 		return out
+	}
+	if r.State == "" {
+		return []string{"Nothing was measured."}
 	}
 	return []string{"Nothing was measured: the run is " + string(r.State) + "."}
 }

@@ -145,7 +145,8 @@ func sample(t *testing.T) meshbench.Result {
 	}
 	for _, m := range []string{"response.p50", "response.p90", "response.p99"} {
 		comparisons = append(comparisons, meshbench.Comparison{Cell: "envoy@1.39", BaselineCell: "none", Metric: m, FamilySize: 6, Margin: 5,
-			Estimator: "hodges_lehmann_over_sittings", Reason: "saturated", Difference: meshbench.Estimate{Unit: "us"}})
+			Estimator: "hodges_lehmann_over_sittings", Reason: "saturated", Significance: meshbench.Inconclusive, P: 1, PAdjusted: 1, N: sampleSittings,
+			Difference: meshbench.Estimate{Estimate: math.NaN(), Unit: "us"}, Ratio: meshbench.Estimate{Estimate: math.NaN()}})
 	}
 	resource := func(metric, unit string, est, half float64) meshbench.Comparison {
 		return meshbench.Comparison{Cell: "envoy", BaselineCell: "none", Metric: metric, Estimator: "hodges_lehmann_over_sittings", N: sampleSittings, Level: 0.951171875,
@@ -208,6 +209,7 @@ func sample(t *testing.T) meshbench.Result {
 func invalid(t *testing.T) meshbench.Result {
 	r := sample(t)
 	r.Verdict = meshbench.Verdict{Status: meshbench.InvalidTest, Reasons: []meshbench.Reason{{Code: "proof_failed", Message: "envoy: 31,012 requests were sent, 12 passed the client proxy"}}}
+	r.Headline = "This run is invalid: envoy: 31,012 requests were sent, 12 passed the client proxy."
 	r.Cells[1].Proof.Status, r.Cells[1].Proof.ClientProxy = meshbench.ProofFailed, 12
 	r.Cells[1].Proof.Reason = "31,012 sent, 12 counted by the client proxy"
 	return r
@@ -222,7 +224,8 @@ func interrupted(t *testing.T) meshbench.Result {
 	}
 	for _, c := range full.Comparisons {
 		r.Comparisons = append(r.Comparisons, meshbench.Comparison{Cell: c.Cell, BaselineCell: c.BaselineCell, Metric: c.Metric, FamilySize: 6,
-			Significance: meshbench.Inconclusive, Reason: "n too small", Difference: meshbench.Estimate{Unit: "us"}})
+			Significance: meshbench.Inconclusive, Reason: "n too small: no sitting measured both", P: 1, PAdjusted: 1, Estimator: "hodges_lehmann_over_sittings",
+			Difference: meshbench.Estimate{Estimate: math.NaN(), Unit: "us"}, Ratio: meshbench.Estimate{Estimate: math.NaN()}})
 	}
 	return r
 }

@@ -264,6 +264,9 @@ func metricName(metric string) string {
 	case "cpu":
 		return "CPU " + words(name)
 	}
+	if metric == "throughput" {
+		return "throughput (higher is better)"
+	}
 	return words(strings.ReplaceAll(metric, ".", " "))
 }
 
@@ -305,31 +308,42 @@ func levels(list []meshbench.Comparison) string {
 
 // decision writes the significance of a comparison in words.
 func decision(c meshbench.Comparison) field {
-	unit := c.Difference.Unit
+	if !hasFigure(c) && c.Reason != "" {
+		return field{"not compared: " + c.Reason, quiet}
+	}
 	switch c.Significance {
 	case meshbench.Worse:
 		return field{"worse", worse}
 	case meshbench.Better:
 		return field{"better", better}
 	case meshbench.None:
-		return field{"no difference larger than " + margin(c.Margin, unit), quiet}
+		return field{"no difference larger than " + reach(c), quiet}
 	case meshbench.Inconclusive:
-		out := "not decided"
 		switch {
 		case c.Reason != "":
-			out += ": " + c.Reason
+			return field{"not decided: " + c.Reason, quiet}
 		case c.Difference.Low != nil && c.Difference.High != nil:
-			out += ": could be up to " + amount(max(math.Abs(*c.Difference.Low), math.Abs(*c.Difference.High)), unit)
+			return field{"not decided: could be up to " + reach(c), quiet}
 		}
-		return field{out, quiet}
+		return field{"not decided", quiet}
 	}
 	return field{c.Reason, quiet}
 }
 
-// hasFigure tells whether a comparison has an estimate to show: where its
-// reason says why there is none, N or the sittings' differences are empty.
+// reach is the larger end of an interval: what a difference could be.
+func reach(c meshbench.Comparison) string {
+	var most float64
+	for _, v := range []*float64{c.Difference.Low, c.Difference.High} {
+		if v != nil {
+			most = max(most, math.Abs(*v))
+		}
+	}
+	return margin(most, c.Difference.Unit)
+}
+
+// hasFigure tells whether a comparison has an estimate to show.
 func hasFigure(c meshbench.Comparison) bool {
-	return c.N > 0 && (c.Reason == "" || c.Difference.Low != nil || len(c.Differences) > 0)
+	return c.N > 0 && !math.IsNaN(c.Difference.Estimate) && !math.IsInf(c.Difference.Estimate, 0)
 }
 
 // baselines names what a list compares with, once.

@@ -94,7 +94,7 @@ func (p *printer) paragraph(s, indent, attribute string) {
 func wrap(s string, width int) []string {
 	var lines []string
 	var line string
-	for _, word := range strings.Fields(s) {
+	for _, word := range glued(strings.Fields(s)) {
 		switch {
 		case line == "":
 			line = word
@@ -106,6 +106,22 @@ func wrap(s string, width int) []string {
 		}
 	}
 	return append(lines, line)
+}
+
+// glued joins units to their numbers, so that no line begins with one.
+func glued(all []string) []string {
+	var out []string
+	for _, w := range all {
+		switch strings.TrimRight(w, ".,;:)]") {
+		case "ns", "µs", "ms", "s", "%", "B", "kB", "MB", "GB":
+			if len(out) > 0 {
+				out[len(out)-1] += " " + w
+				continue
+			}
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 // columns is the width of s on a terminal: its characters, none of which are
