@@ -170,7 +170,7 @@ func (j Job) target() (*url.URL, error) {
 	u, err := url.Parse(j.Target.URL)
 	switch {
 	case err != nil:
-		return nil, meshbench.Errorf(meshbench.Invalid, "%q is not a URL: %w", j.Target.URL, err)
+		return nil, meshbench.Errorf(meshbench.Invalid, "%q is not a URL: %w", j.Target.URL, err).WithHint("for example http://127.0.0.1:8080/")
 	case u.Scheme == "https":
 		return nil, meshbench.Errorf(meshbench.Invalid, "%s: https is not spoken by the generator in this version", j.Target.URL).
 			WithHint("use the http:// address of the service; a mesh adds TLS between its own proxies")
