@@ -222,7 +222,7 @@ func TestKillAtRandom(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for round := range 24 {
+	for round := range 16 {
 		delay := time.Duration(r.IntN(150)) * time.Millisecond
 		which := []string{"meshbench", "supervisor", "both", "supervisor first"}[r.IntN(4)]
 		t.Run(fmt.Sprint(round, " ", which, " after ", delay), func(t *testing.T) {

@@ -43,6 +43,7 @@ func clearOf(kernel string) (low, high int) {
 	if errFrom != nil || errTo != nil || from < 1 || to < from || to > highest {
 		return lowest, highest
 	}
+	to = max(to, lowest)
 	below, above := from-lowest, highest-to
 	switch {
 	case below >= above && below >= enough:

@@ -69,6 +69,7 @@ func TestClearOf(t *testing.T) {
 		{"10000 40000", 40001, 65535},
 		{"1024 65535", 10240, 65535}, // nothing is left: all
 		{"11000 65000", 10240, 65535},
+		{"1 1", 10241, 65535}, // never a privileged one
 		{"", 10240, 65535}, {"x y", 10240, 65535}, {"5 4", 10240, 65535}, {"1 99999", 10240, 65535},
 	} {
 		if low, high := clearOf(c.kernel); low != c.low || high != c.high {
