@@ -35,6 +35,9 @@ func HTML(w io.Writer, r meshbench.Result) error {
 	return err
 }
 
+// longLead is the length from which the first sentence is set smaller.
+const longLead = 220
+
 // page is what the template shows.
 type page struct {
 	Style          template.CSS
@@ -42,6 +45,7 @@ type page struct {
 	Status         status
 	When           string
 	Lead           []string
+	LongLead       bool // too long for the largest letters
 	Summary        []string
 	Keys           []key
 	Terms          []term
@@ -139,6 +143,7 @@ func newPage(r meshbench.Result) page {
 		Fingerprint:   fingerprint(r.Fingerprint),
 		Baseline:      clean(baselines(r.Comparisons)),
 	}
+	out.LongLead = len(out.Lead[0]) > longLead
 	if out.Title == "" {
 		out.Title = "run"
 	}
@@ -271,7 +276,7 @@ func verdictDoubt(r meshbench.Result) doubt {
 		return d
 	}
 	var parts []string
-	if r.Verdict.Status != meshbench.Valid {
+	if r.Verdict.Status == meshbench.Suspect { // those of an invalid run stand on top
 		for _, reason := range r.Verdict.Reasons {
 			parts = append(parts, clean(reason.Message))
 		}
@@ -293,12 +298,15 @@ func verdictDoubt(r meshbench.Result) doubt {
 func proofDoubt(r meshbench.Result) doubt {
 	d := doubt{Question: "Was it really the mesh?", Good: true, Table: view(proofSection(r))}
 	var parts []string
+	without := false
 	for _, c := range r.Cells {
 		p := c.Proof
 		switch p.Status {
 		case meshbench.ProofFailed:
 			d.Good = false
 			parts = append(parts, clean(fmt.Sprintf("%s: not proven, %s", c.ID, p.Reason)))
+		case meshbench.NotApplicable:
+			without = without || c.Trials > 0
 		case meshbench.Proven:
 			line := fmt.Sprintf("%s: %s sent, %s at the client proxy, %s at the server proxy, %s at the application",
 				c.ID, count(p.Sent), count(p.ClientProxy), count(p.ServerProxy), count(p.Application))
@@ -311,9 +319,12 @@ func proofDoubt(r meshbench.Result) doubt {
 			parts = append(parts, clean(line))
 		}
 	}
-	if len(parts) == 0 {
-		parts = append(parts, "No cell has a path to prove.")
-		d.Good = false
+	switch {
+	case len(parts) > 0:
+	case without:
+		parts = append(parts, "No mesh of ours stands in the path of any cell.")
+	default:
+		parts, d.Good = append(parts, "No path was proven."), false
 	}
 	d.Answers = parts
 	return d

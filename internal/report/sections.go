@@ -447,6 +447,9 @@ func proofSection(r meshbench.Result) section {
 	}
 	for _, c := range r.Cells {
 		p := c.Proof
+		if c.Trials == 0 && p.Sent == 0 {
+			p = meshbench.Proof{} // nothing was sent that could prove anything
+		}
 		status := text(words(p.Status))
 		switch p.Status {
 		case meshbench.ProofFailed:
@@ -582,12 +585,8 @@ func verdictSection(r meshbench.Result) section {
 		if l.Repeated {
 			line += ", whose repeat took its place"
 		}
-		var why []string
-		for _, reason := range l.Reasons {
-			why = append(why, reason.Message)
-		}
-		if len(why) > 0 {
-			line += ": " + strings.Join(why, "; ")
+		if why := reasonsShort(l.Reasons); why != "" {
+			line += ": " + why
 		}
 		s.notes = append(s.notes, line+".")
 	}
@@ -595,6 +594,27 @@ func verdictSection(r meshbench.Result) section {
 		s.notes = append(s.notes, fmt.Sprintf("--fail-on '%s', %s: %s (%s).", f.Condition, f.Cell, f.Outcome, f.Message))
 	}
 	return s
+}
+
+// reasonsInFull is how many reasons are told in their own words; more are
+// named by their codes, and the JSON has the words.
+const reasonsInFull = 3
+
+func reasonsShort(reasons []meshbench.Reason) string {
+	var out []string
+	for _, r := range reasons {
+		said := r.Message
+		if len(reasons) > reasonsInFull {
+			said = words(r.Code)
+		}
+		if !slices.Contains(out, said) {
+			out = append(out, said)
+		}
+	}
+	if len(reasons) > reasonsInFull {
+		return strings.Join(out, ", ")
+	}
+	return strings.Join(out, "; ")
 }
 
 func failuresSection(r meshbench.Result) section {

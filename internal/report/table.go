@@ -73,13 +73,14 @@ func (p *printer) style(s, attribute string) string {
 
 func (p *printer) line(s string) { p.WriteString(clean(s) + "\n") }
 
-// paragraph writes s within the width, each line behind the indent.
+// paragraph writes s within the width, each line behind the indent. On a wide
+// terminal it stays as narrow as people read with ease.
 func (p *printer) paragraph(s, indent, attribute string) {
 	hang := indent
 	if strings.HasPrefix(s, "· ") || strings.HasPrefix(s, "- ") {
 		hang += "  "
 	}
-	for i, line := range wrap(clean(s), p.width-len(hang)) {
+	for i, line := range wrap(clean(s), min(p.width, defaultWidth)-len(hang)) {
 		if i == 0 {
 			p.WriteString(indent)
 		} else {
