@@ -199,7 +199,7 @@ func (l *loop) receive(i int32, hangup bool) {
 			l.fail(i, classExtra)
 			return
 		case s.response.state == responseDone:
-			l.complete(i)
+			l.complete(i, hangup)
 			if s.gen != gen || s.state != slotOpen {
 				return
 			}
@@ -218,7 +218,7 @@ func (l *loop) ended(i int32) {
 	case !s.bound:
 		l.lose(i, classClosed)
 	case s.response.end():
-		l.complete(i)
+		l.complete(i, true)
 	case s.response.started():
 		l.fail(i, classTruncated)
 	default:
@@ -241,8 +241,9 @@ func (l *loop) lose(i int32, c class) {
 	l.drop(i)
 }
 
-// complete counts a whole response and reuses or closes its connection.
-func (l *loop) complete(i int32) {
+// complete counts a whole response and reuses its connection, or closes it:
+// where either side wants that, or the peer has done so already.
+func (l *loop) complete(i int32, hangup bool) {
 	s := &l.slots[i]
 	s.bound, s.served, s.fails = false, true, 0
 	l.busy.remove(l.slots, i)
@@ -260,7 +261,7 @@ func (l *loop) complete(i int32) {
 			w.record(chErrorResponse, l.now-s.intended)
 		}
 	}
-	if !l.job.KeepAlive || !s.response.reusable() || s.sent < len(l.request) {
+	if !l.job.KeepAlive || hangup || !s.response.reusable() || s.sent < len(l.request) {
 		l.drop(i)
 		return
 	}
