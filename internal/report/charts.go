@@ -22,9 +22,10 @@ type forestRow struct {
 
 // forest is the overhead chart: estimates with their intervals against zero.
 type forest struct {
-	Rows []forestRow
-	Axis template.HTML // empty where nothing has a figure
-	Unit string
+	Rows  []forestRow
+	Apart []forestRow   // cells without any figure, under the axis
+	Axis  template.HTML // empty where nothing has a figure
+	Unit  string
 }
 
 const forestHeight = 34
@@ -57,8 +58,10 @@ func newForest(list []meshbench.Comparison, p palette) forest {
 	last := ""
 	for i, c := range list {
 		if !hasFigure(c) {
-			// One line says it for all questions about a cell that share a reason.
-			if i > 0 && list[i-1].Cell == c.Cell && !hasFigure(list[i-1]) && list[i-1].Reason == c.Reason {
+			// Where a cell has no figure at all, one line says it for all
+			// questions that share a reason.
+			some := anyFigure(list, c.Cell)
+			if !some && i > 0 && list[i-1].Cell == c.Cell && !hasFigure(list[i-1]) && list[i-1].Reason == c.Reason {
 				continue
 			}
 			row := forestRow{Class: p.class(c.Cell), Decision: decision(c).text}
@@ -66,7 +69,12 @@ func newForest(list []meshbench.Comparison, p palette) forest {
 				row.Cell = c.Cell
 			}
 			last = c.Cell
-			f.Rows = append(f.Rows, row)
+			if some {
+				row.Decision = metricName(c.Metric) + " " + row.Decision
+				f.Rows = append(f.Rows, row)
+			} else {
+				f.Apart = append(f.Apart, row)
+			}
 			continue
 		}
 		row := forestRow{Class: p.class(c.Cell), Name: metricName(c.Metric), Decision: decision(c).text, Accent: accent(decision(c).tone)}
@@ -83,6 +91,11 @@ func newForest(list []meshbench.Comparison, p palette) forest {
 		f.Axis = drawTicks(ticks)
 	}
 	return f
+}
+
+// anyFigure tells whether a cell has a figure in any comparison.
+func anyFigure(list []meshbench.Comparison, cell string) bool {
+	return slices.ContainsFunc(list, func(c meshbench.Comparison) bool { return c.Cell == cell && hasFigure(c) })
 }
 
 func forestPlot(c meshbench.Comparison, a axis, ticks []tick, class string) template.HTML {

@@ -159,9 +159,10 @@ func newPage(r meshbench.Result) page {
 	if text, err := json.MarshalIndent(r.Experiment, "", "  "); err == nil {
 		out.ExperimentJSON = string(text)
 	}
-	for i := range out.Overhead.Rows {
-		row := &out.Overhead.Rows[i]
-		row.Cell, row.Decision = clean(row.Cell), clean(row.Decision)
+	for _, rows := range [][]forestRow{out.Overhead.Rows, out.Overhead.Apart} {
+		for i := range rows {
+			rows[i].Cell, rows[i].Decision = clean(rows[i].Cell), clean(rows[i].Decision)
+		}
 	}
 	for _, rows := range [][]barRow{out.CPU, out.Memory} {
 		for i := range rows {
