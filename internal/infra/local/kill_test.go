@@ -203,7 +203,17 @@ func TestKillBoth(t *testing.T) {
 	if err := unix.Kill(v.pid(), unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	all, err := telemetry.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	v.kill(supervisor)
+	// What the supervisor started itself goes with it, with nobody's help.
+	for _, p := range all {
+		if p.Parent == supervisor && p.Group == p.PID && p.Session == supervisor {
+			await(t, "a child of the supervisor goes with it", func() bool { return !p.Alive() })
+		}
+	}
 	v.kill(v.pid())
 	_ = v.cmd.Wait()
 	if len(v.napping()) == 0 {

@@ -4,6 +4,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/infra"
 	"github.com/meshbench/meshbench/internal/infra/infratest"
+	"github.com/meshbench/meshbench/internal/infra/process"
 	"github.com/meshbench/meshbench/internal/workload"
 )
 
@@ -120,6 +122,9 @@ func TestProcessGetsWhatTheSpecSays(t *testing.T) {
 	if want := []string{"A=1", "PATH=/usr/bin:/bin", "PORT=" + port}; !slices.Equal(environment, want) {
 		t.Errorf("environment %q, want %q", environment, want)
 	}
+	if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", i.supervisor.cmd.Process.Pid)); err != nil || len(text) > 0 {
+		t.Errorf("the supervisor's environment is %q, error %v; want none", text, err)
+	}
 	// ls itself has one more, for the directory.
 	if fds := strings.Fields(read("fds")); len(fds) > 4 {
 		t.Errorf("open files %q, want standard input, output and error alone", fds)
@@ -184,7 +189,8 @@ func TestPortTaken(t *testing.T) {
 	o.pickPort = func() (int, error) { return bad, nil }
 	ctx, i = open(t, o)
 	_, err = i.Deploy(ctx, "taken", infratest.Spec())
-	if e := meshbench.AsError(err); e == nil || e.Code != meshbench.Unavailable || !strings.Contains(e.Message, "address already in use") {
+	if e := meshbench.AsError(err); e == nil || e.Code != meshbench.Unavailable || !errors.Is(err, errPortTaken) ||
+		!strings.Contains(e.Message, "address already in use") && !strings.Contains(e.Message, "taken by another process") {
 		t.Errorf("error %+v", e)
 	}
 }
@@ -352,6 +358,56 @@ func TestCloseEndsFamilies(t *testing.T) {
 	}
 }
 
+// What a terminal or a service manager sends to all reaches neither the
+// supervisor nor, through it, what is deployed.
+func TestSupervisorIgnoresSignals(t *testing.T) {
+	ctx, i := open(t, options(t))
+	d, err := i.Deploy(ctx, "one", infratest.Spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := i.supervisor.cmd.Process.Pid
+	if session, err := unix.Getsid(pid); err != nil || session != pid {
+		t.Errorf("the supervisor's session is %d, error %v; want its own", session, err)
+	}
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE} {
+		if err := unix.Kill(pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(ctx); err != nil { // answered after the signals
+		t.Errorf("Close: %v", err)
+	}
+	d, err = i.Deploy(ctx, "two", infratest.Spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.supervisor.cmd.Process.Pid != pid || d.Check() != nil {
+		t.Errorf("the supervisor was %d and is %d; Check: %v", pid, i.supervisor.cmd.Process.Pid, d.Check())
+	}
+	// Nor do they stay ignored in what it starts.
+	all, err := d.Usage(ctx)
+	if err != nil || len(all) != 1 || !all[0].Alive {
+		t.Errorf("usage %+v, error %v", all, err)
+	}
+	r := d.(*deployment).running[0]
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.id.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "\nSigIgn:\t")
+	word, _, _ := strings.Cut(rest, "\n")
+	ignored, err := strconv.ParseUint(word, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE} {
+		if ignored>>(sig-1)&1 != 0 {
+			t.Errorf("what is started ignores %s", sig)
+		}
+	}
+}
+
 // A supervisor is killed: the deployment says so, and the next one works.
 func TestAfterTheSupervisor(t *testing.T) {
 	ctx, i := open(t, options(t))
@@ -403,6 +459,23 @@ func TestLogIsCapped(t *testing.T) {
 	}
 	if size == 0 || size > 2*logLimit {
 		t.Errorf("the log takes %d bytes, want at most %d", size, 2*logLimit)
+	}
+}
+
+func TestWorkerIsPlaced(t *testing.T) {
+	ctx, i := open(t, options(t))
+	w, err := i.Worker(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(w.(*process.Worker).PID(), &allowed); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range i.Placement().GeneratorCPUs {
+		if !allowed.IsSet(c) || allowed.Count() != 1 {
+			t.Errorf("it may run on %d CPUs, want CPU %d alone", allowed.Count(), c)
+		}
 	}
 }
 
