@@ -8,11 +8,26 @@ import (
 	"testing"
 )
 
+// valid runs a command again, twice at most, where the machine was too
+// disturbed to measure: that is a verdict on the machine, not a failed test.
+func valid(t *testing.T, data string, args ...string) result {
+	t.Helper()
+	r := run(t, data, args...)
+	for range 2 {
+		if r.code != 12 {
+			break
+		}
+		t.Logf("invalid, measured again: %v", at(t, r.document(t), "verdict"))
+		r = run(t, data, args...)
+	}
+	return r
+}
+
 // TestRunComparesNoneWithEnvoy is the main job, short: real Envoys, mutual
 // TLS, the whole contract of `run -o json`.
 func TestRunComparesNoneWithEnvoy(t *testing.T) {
 	data := t.TempDir()
-	r := run(t, data, "run", "-o", "json", "--sittings", "7", "--trial", "500ms", "--warmup", "200ms", "--rate", "300")
+	r := valid(t, data, "run", "-o", "json", "--sittings", "7", "--trial", "500ms", "--warmup", "200ms", "--rate", "300")
 	doc := r.document(t)
 	if state := at(t, doc, "state"); state != "finished" {
 		t.Fatalf("state %v: %s", state, r.stderr)
@@ -141,7 +156,7 @@ func TestRunEndpoints(t *testing.T) {
 // TestFailOn gives exit codes 10 and 11 only when asked.
 func TestFailOn(t *testing.T) {
 	data := t.TempDir()
-	r := run(t, data, "run", "-o", "json", "--sittings", "7", "--trial", "400ms", "--warmup", "200ms", "--rate", "300", "--fail-on", "response.p50>+1us")
+	r := valid(t, data, "run", "-o", "json", "--sittings", "7", "--trial", "400ms", "--warmup", "200ms", "--rate", "300", "--fail-on", "response.p50>+1us")
 	if r.code != 10 {
 		t.Errorf("exit code %d, want 10: %s\n%v", r.code, r.stderr, at(t, r.document(t), "fail_on"))
 	}
