@@ -1,19 +1,13 @@
-//go:build unix
-
 package local
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/meshbench/meshbench"
 )
@@ -44,9 +38,9 @@ func parseHolder(text []byte) holder {
 func lockPath() string { return filepath.Join(os.TempDir(), "meshbench.lock") }
 
 // Lock takes the machine for one run: two at once would disturb each other,
-// whoever started them and wherever they keep their data. It is an flock(2)
-// on a file in the directory of temporary files, so the kernel gives it back
-// when its holder dies.
+// whoever started them and wherever they keep their data. It is a lock of the
+// system (flock(2)) on a file in the directory of temporary files, which gives
+// it back when its holder dies.
 //
 // If another holds it, Lock waits when told to, having called onWait (if not
 // nil) once with who that is; else it returns an error of code Conflict. The
@@ -59,14 +53,11 @@ func Lock(ctx context.Context, wait bool, onWait func(holder string)) (unlock fu
 	}
 	told := false
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
+		ours, err := tryLock(f)
+		if ours {
 			break
 		}
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
+		if err != nil {
 			f.Close()
 			return nil, meshbench.Errorf(meshbench.Unavailable, "the machine's lock %s cannot be taken: %w", f.Name(), err)
 		}
@@ -95,48 +86,6 @@ func Lock(ctx context.Context, wait bool, onWait func(holder string)) (unlock fu
 		_ = f.Truncate(0)
 		f.Close() // gives the lock back
 	}, nil
-}
-
-// openLock opens the file without ever following a link, and makes it for
-// everybody if it is not there: other users take the same lock. In a
-// directory that everybody may write to, opening another's file with O_CREATE
-// is refused on many machines (fs.protected_regular), so it is made and
-// opened in two steps.
-func openLock(path string) (*os.File, error) {
-	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
-	for range 10 {
-		f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
-		if errors.Is(err, fs.ErrPermission) {
-			f, err = os.OpenFile(path, os.O_RDONLY|flags, 0) // enough to lock
-		}
-		if err == nil {
-			info, err := f.Stat()
-			if err == nil && !info.Mode().IsRegular() {
-				err = fmt.Errorf("%s is no regular file", path)
-			}
-			if err != nil {
-				f.Close()
-				return nil, err
-			}
-			return f, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|flags, 0o666)
-		if errors.Is(err, fs.ErrExist) {
-			continue // another was faster
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := f.Chmod(0o666); err != nil { // whatever the umask
-			f.Close()
-			return nil, err
-		}
-		return f, nil
-	}
-	return nil, fmt.Errorf("%s appears and disappears", path)
 }
 
 func readHolder(f *os.File) holder {
