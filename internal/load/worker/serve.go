@@ -142,11 +142,13 @@ func (s *server) run(ctx context.Context, job load.Job) error {
 	// Nothing is allocated while the loop runs: what is garbage goes now.
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	told := false
 	var broken error
 	ready := func() (time.Time, bool) {
 		if broken = s.w.write(load.Message{Type: load.TypeReady}); broken != nil {
 			return time.Time{}, false
 		}
+		told = true
 		for {
 			select {
 			case m, ok := <-s.messages:
@@ -167,7 +169,9 @@ func (s *server) run(ctx context.Context, job load.Job) error {
 	if broken != nil {
 		return broken
 	}
-	s.w.next = next
+	if told { // else nothing at all has been written
+		s.w.next = next
+	}
 	if err != nil {
 		return s.w.write(load.Message{Type: load.TypeError, Error: meshbench.AsError(err)})
 	}
