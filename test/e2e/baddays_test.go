@@ -93,8 +93,8 @@ func TestKilled(t *testing.T) {
 		t.Run(victim, func(t *testing.T) {
 			data := t.TempDir()
 			s := start(t, command(t, data, long()...))
-			supervisor := supervisorOf(t, s.cmd.Process.Pid)
 			s.said.await(t, "sitting 1")
+			supervisor := supervisorOf(t, s.cmd.Process.Pid)
 			moment := time.Duration(rand.IntN(4000)) * time.Millisecond
 			t.Logf("killed after %s", moment)
 			time.Sleep(moment)
