@@ -43,11 +43,14 @@ func (a *App) Plan(exp meshbench.Experiment) (meshbench.Plan, error) {
 			continue
 		}
 		driver, err := builtin.Find(c.Subject.Mesh)
-		if err != nil {
-			return meshbench.Plan{}, err
+		if err == nil {
+			err = mesh.Check(driver.Describe(), c.Subject)
 		}
-		if err := mesh.Check(driver.Describe(), c.Subject); err != nil {
-			return meshbench.Plan{}, err
+		if err != nil {
+			// A subject that does not exist is a mistake in the experiment.
+			wrong := *meshbench.AsError(err)
+			wrong.Code = meshbench.Invalid
+			return meshbench.Plan{}, &wrong
 		}
 	}
 	return analysis.NewPlan(exp, cells, exp.Infrastructure != meshbench.Endpoint)

@@ -168,11 +168,12 @@ sends real requests, and tells the difference with its interval and a verdict.
   meshbench run --infra endpoint --url base=http://127.0.0.1:8080 --url next=http://127.0.0.1:8081
   meshbench load http://127.0.0.1:8080/ --rate 2000
   meshbench results list`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       app.Version(),
-		Args:          noArguments,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    app.Version(),
+		Args:                       noArguments,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetVersionTemplate("meshbench {{.Version}}\n")
 	flags := root.PersistentFlags()
