@@ -30,28 +30,30 @@ func (a *analysis) verdict() meshbench.Verdict {
 			v.Add(meshbench.InvalidTest, ReasonProof, "it is not proven that the requests of %s went the way they should: %s", c.ID, orElse(c.Proof.Reason, "the counters disagree"))
 		}
 	}
-	var gone []string
+	gone, causes := 0, map[string]int{} // the result's left_out tells which block for which cause
 	for _, l := range a.out {
-		if !l.Repeated {
-			codes := map[string]bool{}
-			for _, r := range l.Reasons {
-				codes[r.Code] = true
+		if l.Repeated {
+			continue
+		}
+		gone++
+		seen := map[string]bool{}
+		for _, r := range l.Reasons {
+			if !seen[r.Code] {
+				causes[r.Code]++
 			}
-			gone = append(gone, fmt.Sprintf("sitting %d block %d (%s)", l.Sitting, l.Block, strings.Join(sortedKeys(codes), ", ")))
+			seen[r.Code] = true
 		}
 	}
-	if n := len(gone); n > 0 {
+	if gone > 0 {
 		status := meshbench.Suspect
-		if tooMany(n, a.total) {
+		if tooMany(gone, a.total) {
 			status = meshbench.InvalidTest
 		}
-		const shown = 5
-		more := ""
-		if n > shown {
-			more = fmt.Sprintf(" and %d more", n-shown)
-			gone = gone[:shown]
+		var parts []string
+		for _, code := range sortedKeys(causes) {
+			parts = append(parts, fmt.Sprintf("%s in %d", code, causes[code]))
 		}
-		v.Add(status, ReasonBlocks, "%d of %d blocks stayed out, each for an invalid trial: %s%s", n, a.total, strings.Join(gone, "; "), more)
+		v.Add(status, ReasonBlocks, "%d of %d blocks stayed out, each for an invalid trial: %s", gone, a.total, strings.Join(parts, ", "))
 	}
 	suspect, counted, codes := 0, 0, map[string]int{}
 	for _, b := range a.blocks {
