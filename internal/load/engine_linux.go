@@ -63,7 +63,7 @@ func NewEngine(ctx context.Context, job Job, out *os.File, seq uint64) (*Engine,
 	l := &loop{
 		job: job, request: job.request(), address: sockaddr(to), control: &e.control,
 		base: time.Now(), epoll: epoll, out: fd,
-		spin: cpuCount() > 1, closed: job.Rate.IsMax(), head: job.Request.Method == "HEAD",
+		spin: cpuCount() > 1, alone: runtime.NumCPU() == 1, closed: job.Rate.IsMax(), head: job.Request.Method == "HEAD",
 		slots:  make([]slot, job.Connections),
 		window: new(window), spare: new(window), sender: e.sender,
 	}
@@ -176,7 +176,12 @@ func (e *Engine) Run(ready func() (time.Time, bool)) (Summary, uint64, error) {
 	s.CountedNanos = max(l.end-l.warm, 0)
 	s.LoopNanos = l.now - l.start
 	s.LoopCPUNanos = after.thread - before.thread
-	s.UsefulNanos = min(l.useful, s.LoopCPUNanos)
+	// Work and spinning are told apart by the clock on the wall. Where the core
+	// was elsewhere meanwhile, both had less of it, and in proportion.
+	s.UsefulNanos = l.useful
+	if wall := l.useful + l.spun; wall > s.LoopCPUNanos {
+		s.UsefulNanos = int64(float64(s.LoopCPUNanos) * float64(l.useful) / float64(wall))
+	}
 	s.Switches = after.switches - before.switches
 	s.DelayNanos = -1
 	if before.delay >= 0 && after.delay >= 0 {
@@ -220,7 +225,7 @@ func (e *Engine) calibrate(s *Summary) {
 		}
 		if last = now; now-safe > pinTime {
 			unpin()
-			safepoint()
+			safepoint(e.loop.alone)
 			pin()
 			safe = now
 			last = int64(time.Since(start)) // a safepoint is no gap

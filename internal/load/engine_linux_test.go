@@ -2,7 +2,9 @@ package load
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -271,5 +273,25 @@ func TestNameThatDoesNotExist(t *testing.T) {
 	j := job("does-not-exist.invalid:80")
 	if _, err := Run(t.Context(), j, nil); meshbench.AsError(err) == nil || meshbench.AsError(err).Code != meshbench.NotFound {
 		t.Errorf("%v", err)
+	}
+}
+
+// A loop that never makes room does not keep a garbage collection waiting for
+// its end.
+func TestTheLoopLetsGarbageBeCollected(t *testing.T) {
+	j := job(serveApart(t))
+	j.Rate, j.Duration = meshbench.RateMax, meshbench.Duration(25*time.Second)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ticks := 0
+	_, err := Run(ctx, j, func(k Tick) {
+		if ticks++; ticks == 3 {
+			runtime.GC()
+			runtime.GC()
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("two collections took as long as the load: %v", err)
 	}
 }

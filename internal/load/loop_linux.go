@@ -52,6 +52,7 @@ type loop struct {
 	epoll   int
 	out     int // descriptor of the stream
 	spin    bool
+	alone   bool // this process has one CPU
 	closed  bool // closed loop
 	head    bool
 	want    [1000]bool // statuses that complete
@@ -80,7 +81,8 @@ type loop struct {
 	broken     bool // nobody reads the stream any more
 	begun      bool // the first moment has come: there is a window to count in
 
-	useful   int64 // nanoseconds of work
+	useful   int64 // nanoseconds of work, by the clock on the wall
+	spun     int64 // and of polling in vain
 	worst    int64 // the longest that an iteration took beyond its wait
 	law      law
 	previous int64 // when the last counted arrival was taken up
@@ -122,7 +124,7 @@ func (l *loop) run() {
 	for !l.done() {
 		if l.now >= safeAt {
 			unpin()
-			safepoint()
+			safepoint(l.alone)
 			pin()
 			safeAt = l.clock() + pinTime
 		}
@@ -146,7 +148,8 @@ func (l *loop) done() bool {
 
 // turn does what is due, waits, and handles what happened.
 func (l *loop) turn() {
-	began := l.now
+	entered := l.now
+	began := entered
 	worked := l.takeUp(began)
 	worked = l.expire() || worked
 	if l.closed || l.backlog > 0 {
@@ -166,9 +169,14 @@ func (l *loop) turn() {
 	l.clock()
 	l.quiet = errno != 0 || n == 0
 	switch {
-	case l.quiet && worked:
-		l.useful += before - began
 	case l.quiet:
+		if worked {
+			l.useful += before - began
+			began = before
+		}
+		if wait == 0 {
+			l.spun += l.now - began
+		}
 	default:
 		l.active = l.now
 		waited := l.now - before
@@ -183,7 +191,7 @@ func (l *loop) turn() {
 			l.useful -= waited // waiting is not work
 		}
 	}
-	l.worst = max(l.worst, l.now-began-wait)
+	l.worst = max(l.worst, l.now-entered-wait)
 }
 
 // wait returns for how long nothing is to be done, in nanoseconds.

@@ -5,20 +5,29 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/meshbench/meshbench"
 )
 
+// Threads is how many threads Go must be allowed to run at a time (GOMAXPROCS)
+// in a process with a loop, also where it may use one CPU: the loop never
+// makes room, and somebody has to read what it sends and to tell it to stop.
+const Threads = 4
+
 // Run offers the load of a job from this very process, and calls tick, where
 // it is not nil, every 100 ms from another goroutine. Measurements are better
 // made in a process of its own (package worker): here, the rest of the process
-// collects garbage and uses the loop's core.
+// collects garbage and uses the loop's core. It raises GOMAXPROCS to Threads.
 //
 // Where ctx ends before the load, the result has what there is and the error
 // is ctx's.
 func Run(ctx context.Context, job Job, tick func(Tick)) (meshbench.LoadResult, error) {
 	job = job.WithDefaults()
+	if runtime.GOMAXPROCS(0) < Threads {
+		runtime.GOMAXPROCS(Threads)
+	}
 	in, out, err := os.Pipe()
 	if err != nil {
 		return meshbench.LoadResult{}, meshbench.Errorf(meshbench.Unavailable, "make a pipe: %w", err)

@@ -92,10 +92,6 @@ func waitWritable(fd int, d time.Duration) {
 	_, _ = unix.Poll(p, int(d.Milliseconds()))
 }
 
-// safepoint makes one ordinary system call, in which a world that is to be
-// stopped can stop. The caller is not pinned.
-func safepoint() { _, _, _ = syscall.Syscall(unix.SYS_GETTID, 0, 0, 0) }
-
 // rawSocket opens a non-blocking socket for an address.
 func rawSocket(address []byte) (int32, syscall.Errno) {
 	domain := unix.AF_INET

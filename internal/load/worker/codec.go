@@ -65,7 +65,7 @@ func decode(line []byte) (load.Message, error) {
 	case load.TypeHello:
 		complete = m.Hello != nil
 	case load.TypeJob:
-		complete = m.Job != nil
+		complete = m.Job != nil && m.Job.Rate > 0
 	case load.TypeTick:
 		complete = m.Tick != nil
 	case load.TypeDone:

@@ -15,14 +15,9 @@ import (
 	"github.com/meshbench/meshbench/internal/load"
 )
 
-const (
-	// memoryLimit is where the Go runtime collects garbage even though it is
-	// told not to: below the 64 MB that a worker may have.
-	memoryLimit = 48 << 20
-	// threads is what the loop, the reader of the input and the runtime need,
-	// also where the process may use one CPU: the loop never yields.
-	threads = 4
-)
+// memoryLimit is where the Go runtime collects garbage even though it is told
+// not to: below the 64 MB that a worker may have.
+const memoryLimit = 48 << 20
 
 // Serve is a worker: it runs the jobs that come in, one after the other, until
 // the input ends or ctx does. out gets its messages. The error tells that the
@@ -32,7 +27,7 @@ const (
 // It changes the settings of its whole process (threads, garbage collection):
 // a worker is a process of its own.
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), threads))
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), load.Threads))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 
 	pipe, done, err := pipeTo(out)
