@@ -29,5 +29,9 @@ func (a *App) Load(ctx context.Context, job load.Job, tick func(load.Tick)) (mes
 		return meshbench.LoadResult{}, err
 	}
 	defer client.Close()
-	return client.Run(ctx, job, tick)
+	result, err := client.Run(ctx, job, tick)
+	if ctx.Err() != nil && result.Planned > 0 {
+		err = nil
+	}
+	return result, err
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/meshbench/meshbench/internal/infra/local"
@@ -15,7 +17,12 @@ import (
 func newWorker(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "worker", Short: "Generate load as told on standard input", Hidden: true, Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return worker.Serve(cmd.Context(), e.stdin, e.stdout) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A Ctrl-C at the terminal reaches this process too, but it is the
+			// driver's to stop the load and to ask for what was measured. The
+			// load ends when standard input does.
+			return worker.Serve(context.WithoutCancel(cmd.Context()), e.stdin, e.stdout)
+		},
 	}
 }
 

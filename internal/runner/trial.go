@@ -16,6 +16,10 @@ import (
 // and after each trial.
 const calibration = 150 * time.Millisecond
 
+// drain is how long answers are waited for after a trial's last arrival. What
+// is not answered by then is unfinished: censored, not lost.
+const drain = 2 * time.Second
+
 // memoryPeriod is how often memory is read during a trial: often enough for a
 // mean, seldom enough not to be a neighbour.
 const memoryPeriod = 500 * time.Millisecond
@@ -49,6 +53,7 @@ func jobOf(cell meshbench.Cell, target meshbench.Target, cpus []int) load.Job {
 		Timeout:     cell.Load.Timeout,
 		Warmup:      cell.Load.Settle,
 		Duration:    cell.Load.Trial,
+		Drain:       meshbench.Duration(min(drain, cell.Load.Timeout.Std())),
 		Calibration: meshbench.Duration(calibration),
 		CPUs:        cpus,
 	}
