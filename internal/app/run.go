@@ -14,6 +14,7 @@ import (
 	"github.com/meshbench/meshbench/internal/infra"
 	"github.com/meshbench/meshbench/internal/infra/endpoint"
 	"github.com/meshbench/meshbench/internal/infra/local"
+	"github.com/meshbench/meshbench/internal/infra/process"
 	"github.com/meshbench/meshbench/internal/load/worker"
 	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/mesh/builtin"
@@ -113,7 +114,9 @@ func (a *App) Run(ctx context.Context, exp meshbench.Experiment, o RunOptions) (
 		Driver:   builtin.Find,
 		Services: workload.Processes,
 		Connect: func(ctx context.Context, w io.ReadWriteCloser) (runner.Generator, error) {
-			return worker.Connect(ctx, w)
+			client, err := worker.Connect(ctx, w)
+			process.StepBack()
+			return client, err
 		},
 		Machine:  machine{},
 		Store:    keep,
