@@ -44,6 +44,7 @@ func serveOracle() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	defer runtime.KeepAlive(file) // its finalizer would close the descriptor that is polled
 	listener := int(file.Fd())
 	if err := unix.SetNonblock(listener, true); err != nil {
 		fmt.Fprintln(os.Stderr, err)
