@@ -24,7 +24,7 @@ const plannedDesignEffect = 1.25
 // What a run spends outside its trials, for the estimate of its length.
 const (
 	perTrial  = 600 * time.Millisecond // calibration, draining, counters
-	perDeploy = 700 * time.Millisecond // start, readiness and end of one subject
+	perDeploy = 2 * time.Second        // start, readiness and end of one subject
 )
 
 // Codes of a plan's warnings.
