@@ -11,8 +11,8 @@ import (
 const (
 	// parkedLimit is what all subjects that are not being measured may use.
 	parkedLimit = 0.05
-	// neighbourSuspect is a tenth of a core: it moves a median by a few
-	// microseconds on the machines this was tried on.
+	// neighbourSuspect is a tenth of a core: chosen, not measured, as what a
+	// quiet machine's own housekeeping stays well below.
 	neighbourSuspect = 0.10
 	// neighbourInvalid is half a core: what is measured then is the neighbour.
 	neighbourInvalid = 0.50
