@@ -215,6 +215,7 @@ type TrialSummary struct {
 	Lateness      *Latency  `json:"lateness"`
 	LoadState     LoadState `json:"load_state"`
 	Gaps          Gaps      `json:"gaps"`
+	Usage         []Usage   `json:"usage"`
 	Verdict       Verdict   `json:"verdict"`
 }
 

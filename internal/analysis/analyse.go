@@ -83,7 +83,7 @@ func Analyse(run meshbench.Run, trials []meshbench.Trial) meshbench.Result {
 		r.Trials = append(r.Trials, meshbench.TrialSummary{
 			Cell: t.Cell, Sitting: t.Sitting, Block: t.Block, Order: t.Order, Repeat: t.Repeat,
 			Response: t.Load.Response, ThroughputRPS: t.Load.ThroughputRPS, Lateness: t.Load.Lateness,
-			LoadState: t.Load.LoadState, Gaps: t.Load.Gaps, Verdict: t.Verdict,
+			LoadState: t.Load.LoadState, Gaps: t.Load.Gaps, Usage: notNil(t.Usage), Verdict: t.Verdict,
 		})
 	}
 	r.FailOn = failOn(run, append(latencies, resources...), r.Verdict)
