@@ -1,19 +1,47 @@
 package meshbench
 
+import "slices"
+
 // Spec is what must run for a subject, as plain data: an infrastructure turns
 // it into processes or pods. The texts in Args, Env, Files and ReadyURL are
 // text/template with these functions:
 //
 //	port "PROCESS" "NAME"     the number that the infrastructure gave to a port
 //	address "PROCESS" "NAME"  host:port to reach it at
+//	host "PROCESS"            the IP address of a process
 //	dir                       the process's own directory, where its Files are
+//	dirof "PROCESS"           that of another process
+//	program "RUNTIME"         the path of a runtime's program, of one in Runtimes
 type Spec struct {
 	Processes []Process
 	// Entry is where load enters: a process and one of its ports.
 	Entry PortRef
 	// Host is the Host header to send; empty: the entry's own address.
 	Host string
+	// Routes is where services find each other: one per Calls of a service,
+	// where it is not straight at the application.
+	Routes []Route
+	// Runtimes are needed beside those of the processes: what one of them
+	// starts itself.
+	Runtimes []string
 }
+
+// Route is the way from one service to another.
+type Route struct {
+	From, To string // services
+	At       PortRef
+	Host     string // Host header to send; empty: the address of At
+}
+
+// Service is an application that requests go to.
+type Service struct {
+	Name      string    // "echo"
+	Instances []PortRef // the applications, each a port of a process of the Spec; at least one
+	Calls     []string  // the services that it sends requests to
+}
+
+// At is the first instance.
+func (s Service) At() PortRef { return s.Instances[0] }
 
 // PortRef names a port of a process.
 type PortRef struct {
@@ -33,6 +61,9 @@ type Process struct {
 	Env     []string // whole environment, NAME=value
 	Files   []File   // written into the process's directory before it starts
 	Ports   []string // names; the infrastructure chooses the numbers
+	// OwnHost asks for an IP address that no other process has: some control
+	// planes tell workloads apart by it.
+	OwnHost bool
 	// ReadyURL is asked until it answers 200 (http) or accepts a connection (tcp://host:port).
 	ReadyURL string
 	// MayPark tells that the process can be stopped (SIGSTOP) while other
@@ -44,6 +75,23 @@ type Process struct {
 
 // Self is the Runtime of a process that is Meshbench itself.
 const Self = "meshbench"
+
+// NeededRuntimes returns the runtimes of all processes and those beside them,
+// each once.
+func (s Spec) NeededRuntimes() []string {
+	var out []string
+	for _, p := range s.Processes {
+		if p.Runtime != Self && !slices.Contains(out, p.Runtime) {
+			out = append(out, p.Runtime)
+		}
+	}
+	for _, r := range s.Runtimes {
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
 
 // File is a file of a process.
 type File struct {

@@ -112,7 +112,7 @@ func (a *App) Run(ctx context.Context, exp meshbench.Experiment, o RunOptions) (
 	run, trials, err := runner.Run(ctx, runner.Config{
 		Infra:    on,
 		Driver:   builtin.Find,
-		Services: workload.Processes,
+		Workload: workload.Services{},
 		Connect: func(ctx context.Context, w io.ReadWriteCloser) (runner.Generator, error) {
 			client, err := worker.Connect(ctx, w)
 			process.StepBack()
@@ -163,16 +163,13 @@ func (u *usedRuntimes) ahead(ctx context.Context, cells []meshbench.Cell) error 
 		}
 		spec, err := driver.Render(mesh.Request{
 			Subject: c.Subject, Profile: c.Profile, Workload: c.Workload, Threads: 1,
-			Services: []mesh.Service{{Name: "echo", At: meshbench.PortRef{Process: "echo", Port: "http"}}},
+			Services: workload.Services{}.Services(c.Workload),
 		})
 		if err != nil {
 			return err
 		}
-		for _, p := range spec.Processes {
-			if p.Runtime == meshbench.Self {
-				continue
-			}
-			if _, err := u.path(ctx, p.Runtime); err != nil {
+		for _, ref := range spec.NeededRuntimes() {
+			if _, err := u.path(ctx, ref); err != nil {
 				return err
 			}
 		}

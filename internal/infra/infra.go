@@ -22,8 +22,9 @@ type Infrastructure interface {
 	Placement() Placement
 	// Deploy starts a Spec and returns when all of it is ready. On error
 	// nothing of it is left; the error tells the last lines of the log of the
-	// process that failed.
-	Deploy(ctx context.Context, name string, spec meshbench.Spec) (Deployment, error)
+	// process that failed. prepare, where it is not nil, is called before each
+	// process starts, when all before it are ready.
+	Deploy(ctx context.Context, name string, spec meshbench.Spec, prepare Prepare) (Deployment, error)
 	// Worker starts a generator process and returns the two ends of its
 	// protocol. Closing them ends it.
 	Worker(ctx context.Context) (Worker, error)
@@ -49,7 +50,14 @@ type Access interface {
 	Address(process, port string) (string, error)
 	// Dir returns a directory in which the driver may keep files for a process.
 	Dir(process string) (string, error)
+	// Program returns the path of a runtime's program, of one that the Spec
+	// names.
+	Program(runtime string) (string, error)
 }
+
+// Prepare makes ready what a process needs before it starts, with the help of
+// those that run already.
+type Prepare func(ctx context.Context, access Access, process string) error
 
 // Deployment is a Spec that is up.
 type Deployment interface {

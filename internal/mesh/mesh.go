@@ -15,35 +15,48 @@ type Driver interface {
 	Describe() Description
 	// Render says what must run. It touches nothing.
 	Render(Request) (meshbench.Spec, error)
-	// Configure gives a running deployment its configuration and returns when
-	// the proxies have taken it. It is idempotent.
+	// Prepare is called before a process of the Spec starts, when all before
+	// it are ready: for files that only a running control plane can give.
+	Prepare(ctx context.Context, access Access, request Request, process string) error
+	// Configure gives a running deployment its configuration, policies
+	// included, and returns when the proxies have taken it. It is idempotent,
+	// and can be called again with other policies: what is not asked for any
+	// more is taken back.
 	Configure(ctx context.Context, access Access, request Request) error
-	// Counters reads what the proxies have counted since they started.
-	Counters(ctx context.Context, access Access) (Counters, error)
+	// Show returns the mesh's own configuration that the request's policies
+	// become, as Configure applies it. It touches nothing.
+	Show(Request) ([]Document, error)
+	// Counters reads what the proxies have counted since they started, hop by
+	// hop: the first is the generator's way in.
+	Counters(ctx context.Context, access Access, request Request) ([]Hop, error)
 	// Settings reads what the proxies really do, after traffic went through.
-	Settings(ctx context.Context, access Access) ([]meshbench.Setting, error)
+	Settings(ctx context.Context, access Access, request Request) ([]meshbench.Setting, error)
 }
 
 // Access is the way to what was deployed (see infra.Access).
 type Access interface {
 	Address(process, port string) (string, error)
 	Dir(process string) (string, error)
+	// Program returns the path of a runtime's program, of one that the Spec
+	// names.
+	Program(runtime string) (string, error)
 }
 
-// Request is what a driver shall render.
+// Request is what a driver shall render and configure.
 type Request struct {
 	Subject  meshbench.Subject
 	Profile  meshbench.Profile
 	Workload meshbench.Workload
-	Services []Service
+	Services []meshbench.Service // the first is the one that load enters by
+	Policies []meshbench.Policy
 	Threads  int // worker threads per proxy in profile parity
 }
 
-// Service is an application that requests go to: a port of a process that is
-// in the Spec already.
-type Service struct {
-	Name string            // "echo"
-	At   meshbench.PortRef // of the application
+// Document is a piece of a mesh's own configuration, for people to read.
+type Document struct {
+	Title string `json:"title"` // what it is and for whom: "VirtualService echo"
+	Media string `json:"media"` // "application/yaml", "application/json"
+	Text  string `json:"text"`
 }
 
 // Description is a mesh as data.
@@ -56,6 +69,19 @@ type Description struct {
 	Profiles []meshbench.Profile
 	Runtimes []string // names in the catalogue of package runtimes: "envoy"
 	HasProxy bool     // false: "none"
+	// NamesPeer tells that the application learns who calls, by the header
+	// X-Forwarded-Client-Cert.
+	NamesPeer bool
+	// Capabilities has every kind of policy once, supported or not.
+	Capabilities []Capability
+}
+
+// Capability tells whether a mesh can do what a kind of policy asks.
+type Capability struct {
+	Policy    meshbench.PolicyKind
+	Supported bool
+	Note      string // where it is not: why; where it is: what differs, if anything
+	Source    string // address of the documentation that says so; needed where it is not supported
 }
 
 // Option is a setting of a subject.
@@ -63,6 +89,17 @@ type Option struct {
 	Name    string
 	Values  []string // the first is the default
 	Summary string
+}
+
+// Client is who sends the load, as a service's name and an identity.
+const Client = "client"
+
+// Hop is what the two proxies between a sender and a service counted.
+type Hop struct {
+	From, To string // services; Client for the generator
+	Secure   bool   // mutual TLS is what was asked for
+	Layer4   bool   // these proxies know connections only: requests are counted as connections
+	Counters
 }
 
 // Counters is what the proxies counted, for the proof of path.

@@ -68,26 +68,65 @@ func prove(driver mesh.Driver, before, after snapshot, result meshbench.LoadResu
 	if !driver.Describe().HasProxy {
 		return p
 	}
-	p.ClientProxy = after.counters.ClientReceived - before.counters.ClientReceived
-	p.ServerProxy = after.counters.ServerReceived - before.counters.ServerReceived
-	attempts := after.counters.ClientAttempts - before.counters.ClientAttempts
+	if len(after.hops) == 0 || len(before.hops) != len(after.hops) {
+		fail("the proxies could not be asked what they counted")
+		return p
+	}
+	for i, hop := range after.hops[1:] {
+		if reason := proveHop(before.hops[i+1], hop); reason != "" {
+			fail("%s", reason)
+		}
+	}
+	first, start := after.hops[0], before.hops[0]
+	p.ClientProxy = first.ClientReceived - start.ClientReceived
+	p.ServerProxy = first.ServerReceived - start.ServerReceived
+	attempts := first.ClientAttempts - start.ClientAttempts
 	// Connections between proxies are kept, so these count from their start.
-	p.Handshakes, p.Plaintext = after.counters.Handshakes, after.counters.Plaintext
+	p.Handshakes, p.Plaintext = first.Handshakes, first.Plaintext
+	if first.Layer4 {
+		// Connections outlive a trial: these proxies prove that they carry some.
+		p.ClientProxy, p.ServerProxy = first.ClientReceived, first.ServerReceived
+		if p.ClientProxy == 0 || p.ServerProxy == 0 {
+			fail("no connection went through the proxies")
+		}
+	}
 	switch {
+	case first.Layer4:
 	case p.ClientProxy > p.Sent || p.ClientProxy < result.Completed:
 		fail("%d requests were sent and %d completed, the client proxy received %d", p.Sent, result.Completed, p.ClientProxy)
 	case clean && p.ClientProxy != p.Sent:
 		fail("%d requests were sent, the client proxy received %d", p.Sent, p.ClientProxy)
 	case p.ServerProxy != attempts:
 		fail("the client proxy sent %d requests on, the server proxy received %d", attempts, p.ServerProxy)
-	case p.Handshakes == 0:
-		fail("no mutual TLS handshake between the proxies was seen")
-	case p.Plaintext > 0:
-		fail("%d connections between the proxies were not encrypted", p.Plaintext)
-	case p.PeerName == "":
-		fail("the application saw no peer name: the client's certificate was not asked for")
+	}
+	if first.Secure {
+		switch {
+		case p.Handshakes == 0:
+			fail("no mutual TLS handshake between the proxies was seen")
+		case p.Plaintext > 0:
+			fail("%d connections between the proxies were not encrypted", p.Plaintext)
+		case p.PeerName == "" && driver.Describe().NamesPeer:
+			fail("the application saw no peer name: the client's certificate was not asked for")
+		}
 	}
 	return p
+}
+
+// proveHop returns why a hop between services was not through the mesh, or "".
+func proveHop(before, after mesh.Hop) string {
+	name := after.From + " to " + after.To
+	attempts, received := after.ClientAttempts-before.ClientAttempts, after.ServerReceived-before.ServerReceived
+	switch {
+	case !after.Layer4 && attempts != received:
+		return fmt.Sprintf("%s: the client's proxy sent %d requests on, the server's received %d", name, attempts, received)
+	case after.Layer4 && after.ServerReceived == 0, !after.Layer4 && received == 0:
+		return fmt.Sprintf("%s: nothing went through the proxies", name)
+	case after.Secure && after.Handshakes == 0:
+		return fmt.Sprintf("%s: no mutual TLS handshake was seen", name)
+	case after.Secure && after.Plaintext > 0:
+		return fmt.Sprintf("%s: %d connections were not encrypted", name, after.Plaintext)
+	}
+	return ""
 }
 
 // usage is what each process used for this trial's requests. Clocks run from

@@ -15,7 +15,9 @@ type described struct {
 	proxy bool
 }
 
-func (d described) Describe() mesh.Description { return mesh.Description{HasProxy: d.proxy} }
+func (d described) Describe() mesh.Description {
+	return mesh.Description{HasProxy: d.proxy, NamesPeer: d.proxy}
+}
 
 func TestProve(t *testing.T) {
 	counted := func(client, attempts, server, handshakes, plaintext uint64) mesh.Counters {
@@ -44,8 +46,8 @@ func TestProve(t *testing.T) {
 		"somebody else's requests": {true, counted(120, 120, 120, 2, 0), 120, peer, 100, 0, meshbench.ProofFailed, "application"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			after := snapshot{counters: c.counters, seen: c.seen, peer: c.peer}
-			got := prove(described{proxy: c.proxy}, snapshot{}, after, meshbench.LoadResult{Sent: 100, Completed: c.completed, Errored: c.errored})
+			after := snapshot{hops: []mesh.Hop{{Secure: true, Counters: c.counters}}, seen: c.seen, peer: c.peer}
+			got := prove(described{proxy: c.proxy}, snapshot{hops: []mesh.Hop{{}}}, after, meshbench.LoadResult{Sent: 100, Completed: c.completed, Errored: c.errored})
 			if got.Status != c.want || !strings.Contains(got.Reason, c.wantReason) {
 				t.Errorf("%s (%s), want %s (%s)", got.Status, got.Reason, c.want, c.wantReason)
 			}
@@ -53,6 +55,29 @@ func TestProve(t *testing.T) {
 	}
 	if got := prove(nil, snapshot{}, snapshot{}, meshbench.LoadResult{Sent: 5}); got.Status != meshbench.NotApplicable {
 		t.Errorf("an endpoint: %s", got.Status)
+	}
+}
+
+func TestProveLooksAtEveryHop(t *testing.T) {
+	good := mesh.Counters{ClientReceived: 100, ClientAttempts: 100, ServerReceived: 100, Handshakes: 2}
+	for name, c := range map[string]struct {
+		hop  mesh.Hop
+		want string
+	}{
+		"whole":              {mesh.Hop{Secure: true, Counters: good}, ""},
+		"lost":               {mesh.Hop{Counters: mesh.Counters{ClientAttempts: 9, ServerReceived: 8}}, "sent 9 requests on, the server's received 8"},
+		"past the mesh":      {mesh.Hop{}, "nothing went through"},
+		"no handshake":       {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 1, ServerReceived: 1}}, "no mutual TLS"},
+		"plain text":         {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 1, ServerReceived: 1, Handshakes: 1, Plaintext: 1}}, "not encrypted"},
+		"connections":        {mesh.Hop{Layer4: true, Counters: mesh.Counters{ClientReceived: 1, ServerReceived: 1}}, ""},
+		"without connection": {mesh.Hop{Layer4: true}, "nothing went through"},
+	} {
+		c.hop.From, c.hop.To = "front", "back"
+		after := snapshot{hops: []mesh.Hop{{Secure: true, Counters: good}, c.hop}, seen: 100, peer: "spiffe://a/b"}
+		got := prove(described{proxy: true}, snapshot{hops: make([]mesh.Hop, 2)}, after, meshbench.LoadResult{Sent: 100, Completed: 100})
+		if (got.Status == meshbench.Proven) != (c.want == "") || !strings.Contains(got.Reason, c.want) {
+			t.Errorf("%s: %s (%s)", name, got.Status, got.Reason)
+		}
 	}
 }
 

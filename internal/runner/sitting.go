@@ -18,7 +18,6 @@ type deployment struct {
 	driver   mesh.Driver // nil: nothing is driven (endpoint)
 	request  mesh.Request
 	settings []meshbench.Setting
-	services []string
 	idle     map[string]float64 // process -> cores that it used without load
 }
 
@@ -127,22 +126,25 @@ func (r *run) deploy(ctx context.Context, cell meshbench.Cell) (*deployment, err
 			return nil, err
 		}
 		threads := max(1, len(r.Infra.Placement().SystemCPUs))
-		applications := r.Services(cell.Workload, threads)
 		d.driver = driver
-		d.request = mesh.Request{Subject: cell.Subject, Profile: cell.Profile, Workload: cell.Workload, Threads: threads}
-		for _, a := range applications {
-			d.services = append(d.services, a.Service)
-			d.request.Services = append(d.request.Services, mesh.Service{Name: a.Service, At: meshbench.PortRef{Process: a.Name, Port: "http"}})
+		d.request = mesh.Request{
+			Subject: cell.Subject, Profile: cell.Profile, Workload: cell.Workload, Threads: threads,
+			Services: r.Workload.Services(cell.Workload),
 		}
 		if spec, err = driver.Render(d.request); err != nil {
 			return nil, err
 		}
-		spec.Processes = append(applications, spec.Processes...)
+		spec.Processes = append(r.Workload.Processes(cell.Workload, threads, spec.Routes), spec.Processes...)
 		if err := spec.Validate(); err != nil {
 			return nil, err
 		}
 	}
-	up, err := r.Infra.Deploy(ctx, name, spec)
+	up, err := r.Infra.Deploy(ctx, name, spec, func(ctx context.Context, access infra.Access, process string) error {
+		if d.driver == nil {
+			return nil
+		}
+		return d.driver.Prepare(ctx, access, d.request, process)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +188,7 @@ func (r *run) warmUp(ctx context.Context, sitting int, cell meshbench.Cell, up m
 		}
 	}
 	if d.driver != nil {
-		settings, err := d.driver.Settings(ctx, d)
+		settings, err := d.driver.Settings(ctx, d, d.request)
 		if err != nil {
 			r.survived(cell.ID, sitting, err, "")
 		}

@@ -61,14 +61,14 @@ func jobOf(cell meshbench.Cell, target meshbench.Target, cpus []int) load.Job {
 
 // snapshot is what was counted and used at one moment.
 type snapshot struct {
-	at       time.Time
-	counters mesh.Counters
-	seen     uint64
-	peer     string
-	usage    []meshbench.UsageReading
-	parked   uint64 // nanoseconds used by all other deployments
-	busy     uint64 // nanoseconds used on the whole machine
-	own      uint64 // of it, by this process
+	at     time.Time
+	hops   []mesh.Hop
+	seen   uint64
+	peer   string
+	usage  []meshbench.UsageReading
+	parked uint64 // nanoseconds used by all other deployments
+	busy   uint64 // nanoseconds used on the whole machine
+	own    uint64 // of it, by this process
 }
 
 // trial measures one cell once.
@@ -136,17 +136,16 @@ func (r *run) broken(t meshbench.Trial, d *deployment, err error) meshbench.Tria
 // look reads every counter and clock, idle.
 func (r *run) look(ctx context.Context, d *deployment, up map[string]*deployment) (s snapshot, err error) {
 	if d.driver != nil {
-		if s.counters, err = d.driver.Counters(ctx, d); err != nil {
+		if s.hops, err = d.driver.Counters(ctx, d, d.request); err != nil {
 			return s, err
 		}
 	}
-	for _, service := range d.services {
-		seen, err := d.Seen(ctx, service)
+	if len(d.request.Services) > 0 { // the first is where load arrives
+		seen, err := d.Seen(ctx, d.request.Services[0].Name)
 		if err != nil {
 			return s, err
 		}
-		s.seen += seen.Requests
-		s.peer = seen.PeerName
+		s.seen, s.peer = seen.Requests, seen.PeerName
 	}
 	for key, other := range up {
 		if key == d.key {

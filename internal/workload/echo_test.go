@@ -182,7 +182,7 @@ func FuzzPeerName(f *testing.F) {
 }
 
 func TestProcesses(t *testing.T) {
-	p := Processes(meshbench.Workload{Response: meshbench.Response{BodyBytes: 77}}, 3)
+	p := Services{}.Processes(meshbench.Workload{Response: meshbench.Response{BodyBytes: 77}}, 3, nil)
 	if len(p) != 1 || p[0].Role != meshbench.Application || p[0].Service != Service ||
 		!strings.HasSuffix(strings.Join(p[0].Args, " "), "--body-bytes 77") || strings.Join(p[0].Env, " ") != "GOMAXPROCS=3" {
 		t.Errorf("processes %+v", p)

@@ -13,9 +13,19 @@ const (
 	ControlPort = "control" // where Meshbench asks what was seen
 )
 
+// Services knows the services of every workload.
+type Services struct{}
+
+// Services returns the services of a workload, the one that load enters by
+// first.
+func (Services) Services(meshbench.Workload) []meshbench.Service {
+	return []meshbench.Service{{Name: Service, Instances: []meshbench.PortRef{{Process: Service, Port: HTTPPort}}}}
+}
+
 // Processes returns the processes of a workload's services: one echo service,
 // which runs on the given number of threads (GOMAXPROCS). It may be parked.
-func Processes(w meshbench.Workload, threads int) []meshbench.Process {
+// routes are the ways from service to service.
+func (Services) Processes(w meshbench.Workload, threads int, routes []meshbench.Route) []meshbench.Process {
 	return []meshbench.Process{{
 		Name:    Service,
 		Role:    meshbench.Application,

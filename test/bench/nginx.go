@@ -169,7 +169,7 @@ func (b *bench) lateness() error {
 	figure("worker_memory_peak_at_20000", slices.Max(memory), "MB (limit 64)")
 
 	fortio := filepath.Join(b.dir, "fortio")
-	install := exec.CommandContext(b.ctx, "go", "install", "fortio.org/fortio@v1.75.3")
+	install := exec.CommandContext(b.ctx, "go", "install", "fortio.org/fortio@v1.68.1")
 	install.Env = append(os.Environ(), "GOBIN="+b.dir, "GOFLAGS=")
 	if out, err := install.CombinedOutput(); err != nil {
 		return fmt.Errorf("building fortio: %w: %s", err, out)

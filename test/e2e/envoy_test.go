@@ -31,14 +31,14 @@ func renderedPair(t *testing.T, version string) pair {
 	t.Helper()
 	p := pair{driver: envoy.New(), request: mesh.Request{
 		Subject: meshbench.Subject{Mesh: "envoy", Version: version}, Profile: meshbench.Parity,
-		Workload: echoWorkload, Services: []mesh.Service{echoService}, Threads: 1,
+		Workload: echoWorkload, Services: []meshbench.Service{echoService}, Threads: 1,
 	}}
 	spec, err := p.driver.Render(p.request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec.Processes = append(workload.Processes(echoWorkload, 1), spec.Processes...)
-	p.Deployment = deploy(t, here(t), spec)
+	spec.Processes = append(workload.Services{}.Processes(echoWorkload, 1, nil), spec.Processes...)
+	p.Deployment = deploy(t, here(t), spec, nil)
 	return p
 }
 
@@ -88,16 +88,16 @@ func (p pair) expect(t *testing.T, path string, status int) {
 
 func (p pair) counters(t *testing.T) mesh.Counters {
 	t.Helper()
-	c, err := p.driver.Counters(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
+	hops, err := p.driver.Counters(t.Context(), p, p.request)
+	if err != nil || len(hops) != 1 {
+		t.Fatal(hops, err)
 	}
-	return c
+	return hops[0].Counters
 }
 
 func (p pair) settings(t *testing.T) map[string]string {
 	t.Helper()
-	list, err := p.driver.Settings(t.Context(), p)
+	list, err := p.driver.Settings(t.Context(), p, p.request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,9 +50,9 @@ func here(t *testing.T) *local.Infrastructure {
 
 // deploy starts a Spec that ends with the test; a failed test shows what the
 // processes logged.
-func deploy(t *testing.T, i *local.Infrastructure, spec meshbench.Spec) infra.Deployment {
+func deploy(t *testing.T, i *local.Infrastructure, spec meshbench.Spec, prepare infra.Prepare) infra.Deployment {
 	t.Helper()
-	up, err := i.Deploy(t.Context(), "subject", spec)
+	up, err := i.Deploy(t.Context(), "subject", spec, prepare)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +75,16 @@ var (
 	echoWorkload = meshbench.Workload{
 		Protocol: meshbench.HTTP1, Topology: meshbench.Topology{Chain: 1}, Response: meshbench.Response{BodyBytes: 1024},
 	}
-	echoService = mesh.Service{Name: workload.Service, At: meshbench.PortRef{Process: workload.Service, Port: workload.HTTPPort}}
+	echoService = workload.Services{}.Services(echoWorkload)[0]
 )
 
 func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
 	i := here(t)
 	meshtest.Run(t, meshtest.Suite{
-		Driver: driver, Applications: workload.Processes(echoWorkload, 1), Service: echoService, Strict: strict,
-		Deploy: func(t *testing.T, spec meshbench.Spec) meshtest.Deployment { return deploy(t, i, spec) },
+		Driver: driver, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
+		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
+			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error { return prepare(ctx, access, process) })
+		},
 	})
 }
 

@@ -91,7 +91,7 @@ func (i *Infrastructure) Placement() infra.Placement { return i.placement }
 // Deploy finds the URL of that name and connects once: an error of code
 // Unavailable if nobody answers, NotFound if there is no such name. Of the
 // Spec only Host is heeded.
-func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench.Spec) (infra.Deployment, error) {
+func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench.Spec, _ infra.Prepare) (infra.Deployment, error) {
 	u, ok := i.urls[name]
 	if !ok {
 		return nil, meshbench.Errorf(meshbench.NotFound, "no URL is called %q", name).
@@ -164,6 +164,11 @@ func (d *deployment) Address(process, port string) (string, error) {
 // Dir knows no process.
 func (d *deployment) Dir(process string) (string, error) {
 	return "", d.notOurs("no directory of process " + process)
+}
+
+// Program knows no runtime.
+func (d *deployment) Program(runtime string) (string, error) {
+	return "", d.notOurs("no program " + runtime)
 }
 
 // Target is the URL.

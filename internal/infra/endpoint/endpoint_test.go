@@ -84,7 +84,7 @@ func TestDeployErrors(t *testing.T) {
 		{"gone", meshbench.Unavailable, []string{`"gone"`, address, "refused"}},
 		{"nobody", meshbench.NotFound, []string{`"nobody"`}},
 	} {
-		_, err := i.Deploy(context.Background(), c.name, meshbench.Spec{})
+		_, err := i.Deploy(context.Background(), c.name, meshbench.Spec{}, nil)
 		e := meshbench.AsError(err)
 		if e == nil || e.Code != c.code || e.Hint == "" || strings.Contains(e.Message, "pass@") {
 			t.Errorf("%s: %+v", c.name, e)

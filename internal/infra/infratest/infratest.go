@@ -37,7 +37,7 @@ const patience = 60 * time.Second
 // Spec is what the suite deploys: the echo workload.
 func Spec() meshbench.Spec {
 	return meshbench.Spec{
-		Processes: workload.Processes(meshbench.Workload{Response: meshbench.Response{BodyBytes: 512}}, 1),
+		Processes: workload.Services{}.Processes(meshbench.Workload{Response: meshbench.Response{BodyBytes: 512}}, 1, nil),
 		Entry:     meshbench.PortRef{Process: workload.Service, Port: workload.HTTPPort},
 		Host:      "suite.test",
 	}
@@ -75,7 +75,7 @@ func open(t *testing.T, s Subject) (context.Context, infra.Infrastructure) {
 
 func deploy(ctx context.Context, t *testing.T, s Subject, i infra.Infrastructure) infra.Deployment {
 	t.Helper()
-	d, err := i.Deploy(ctx, s.Name, Spec())
+	d, err := i.Deploy(ctx, s.Name, Spec(), nil)
 	if err != nil {
 		t.Fatalf("Deploy: %v", err)
 	}
@@ -177,7 +177,7 @@ func cancelled(t *testing.T, s Subject) {
 	_, i := open(t, s)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if d, err := i.Deploy(ctx, s.Name, Spec()); err == nil {
+	if d, err := i.Deploy(ctx, s.Name, Spec(), nil); err == nil {
 		d.Close(context.Background())
 		t.Error("Deploy after the end of its context succeeds")
 	}
@@ -356,7 +356,7 @@ func fails(t *testing.T, s Subject) {
 	bad.ReadyURL = strings.ReplaceAll(bad.ReadyURL, `"echo"`, `"broken"`)
 	spec := good
 	spec.Processes = append([]meshbench.Process{}, good.Processes[0], bad)
-	d, err := i.Deploy(ctx, s.Name, spec)
+	d, err := i.Deploy(ctx, s.Name, spec, nil)
 	if err == nil {
 		d.Close(ctx)
 		t.Fatal("a process that ends at once is deployed")

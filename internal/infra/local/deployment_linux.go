@@ -59,12 +59,26 @@ func (r *running) alive() bool {
 }
 
 // start writes the files, starts the processes and waits for each.
-func (d *deployment) start(ctx context.Context) error {
+func (d *deployment) start(ctx context.Context, prepare infra.Prepare) error {
 	if err := os.MkdirAll(d.logs, 0o700); err != nil {
 		return meshbench.Errorf(meshbench.Unavailable, "%s: the directory of logs cannot be made: %w", d.name, err)
 	}
+	for _, ref := range d.spec.NeededRuntimes() {
+		if d.i.o.Runtime == nil {
+			return meshbench.Errorf(meshbench.NotFound, "%s needs %s, and no runtimes are known here", d.name, ref)
+		}
+		path, err := d.i.o.Runtime(ctx, ref)
+		if err != nil {
+			return err
+		}
+		d.programs[ref] = path
+	}
 	for _, p := range d.spec.Processes {
 		d.dirs[p.Name] = filepath.Join(d.dir, p.Name)
+		d.hosts[p.Name] = loopback
+		if p.OwnHost {
+			d.hosts[p.Name] = d.i.ownHost()
+		}
 		for _, port := range p.Ports {
 			n, err := d.i.pickPort()
 			if err != nil {
@@ -83,7 +97,12 @@ func (d *deployment) start(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return meshbench.Errorf(meshbench.Unavailable, "%s: not deployed: %w", d.name, err)
 		}
-		r, err := d.startProcess(ctx, p)
+		if prepare != nil {
+			if err := prepare(ctx, d, p.Name); err != nil {
+				return err
+			}
+		}
+		r, err := d.startProcess(p)
 		if err != nil {
 			return err
 		}
@@ -119,16 +138,10 @@ func (d *deployment) writeFiles(p meshbench.Process) error {
 	return nil
 }
 
-func (d *deployment) startProcess(ctx context.Context, p meshbench.Process) (*running, error) {
+func (d *deployment) startProcess(p meshbench.Process) (*running, error) {
 	path := d.i.o.Executable
 	if p.Runtime != meshbench.Self {
-		if d.i.o.Runtime == nil {
-			return nil, meshbench.Errorf(meshbench.NotFound, "process %q needs %s, and no runtimes are known here", p.Name, p.Runtime)
-		}
-		var err error
-		if path, err = d.i.o.Runtime(ctx, p.Runtime); err != nil {
-			return nil, err
-		}
+		path = d.programs[p.Runtime]
 	}
 	args, err := d.renderAll(p.Name, "args", p.Args)
 	if err != nil {
@@ -179,6 +192,10 @@ func (d *deployment) Address(process, port string) (string, error) {
 
 // Dir returns the directory in which a process runs; NotFound if there is none.
 func (d *deployment) Dir(process string) (string, error) { return d.layout.dir(process) }
+
+// Program returns the path of a runtime's program; NotFound if the Spec does
+// not name it.
+func (d *deployment) Program(runtime string) (string, error) { return d.layout.program(runtime) }
 
 // Target is the entry of the Spec; its URL is empty where there is none.
 func (d *deployment) Target() meshbench.Target {

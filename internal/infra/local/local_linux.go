@@ -30,6 +30,7 @@ type Infrastructure struct {
 	supervisor *client
 	workers    []*process.Worker
 	count      int // of deployments ever made
+	hosts      int // own addresses ever given
 	closed     bool
 }
 
@@ -135,13 +136,13 @@ func (i *Infrastructure) Worker(ctx context.Context) (infra.Worker, error) {
 // Deploy starts the processes of a Spec in order, each when the one before is
 // ready. Ports are chosen anew, up to three times, where somebody else takes
 // one before its process does.
-func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench.Spec) (infra.Deployment, error) {
+func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench.Spec, prepare infra.Prepare) (infra.Deployment, error) {
 	if err := validate(spec); err != nil {
 		return nil, err
 	}
 	const tries = 4
 	for try := 1; ; try++ {
-		d, err := i.deploy(ctx, name, spec)
+		d, err := i.deploy(ctx, name, spec, prepare)
 		if err == nil {
 			return d, nil
 		}
@@ -152,7 +153,7 @@ func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench
 	}
 }
 
-func (i *Infrastructure) deploy(ctx context.Context, name string, spec meshbench.Spec) (*deployment, error) {
+func (i *Infrastructure) deploy(ctx context.Context, name string, spec meshbench.Spec, prepare infra.Prepare) (*deployment, error) {
 	supervisor, err := i.supervise(ctx)
 	if err != nil {
 		return nil, err
@@ -165,9 +166,9 @@ func (i *Infrastructure) deploy(ctx context.Context, name string, spec meshbench
 		i: i, supervisor: supervisor, name: name, spec: spec,
 		dir:    filepath.Join(i.root(), unique),
 		logs:   filepath.Join(i.logs(), unique),
-		layout: layout{ports: map[meshbench.PortRef]int{}, dirs: map[string]string{}},
+		layout: layout{ports: map[meshbench.PortRef]int{}, dirs: map[string]string{}, hosts: map[string]string{}, programs: map[string]string{}},
 	}
-	if err := d.start(ctx); err != nil {
+	if err := d.start(ctx, prepare); err != nil {
 		// Even where ctx has ended: nothing of it may be left.
 		if errClose := d.Close(ctx); errClose != nil {
 			i.o.Logger.Error("a deployment that failed could not be removed", "deployment", name, "error", errClose)
@@ -197,4 +198,18 @@ func (i *Infrastructure) Close() error {
 		return meshbench.Errorf(meshbench.Unavailable, "the files of the deployments cannot be removed: %w", err)
 	}
 	return nil
+}
+
+// ownHost returns an address of the loopback network that no other process of
+// this machine's deployments has: one of the odd ones of 127.64.0.0/10, in
+// order, from a place that differs between runs.
+func (i *Infrastructure) ownHost() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.hosts == 0 {
+		i.hosts = os.Getpid() << 6
+	}
+	i.hosts++
+	n := i.hosts<<1 | 1
+	return net.IPv4(127, 64|byte(n>>16)&63, byte(n>>8), byte(n)).String()
 }

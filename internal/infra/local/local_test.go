@@ -97,7 +97,7 @@ func TestProcessGetsWhatTheSpecSays(t *testing.T) {
 		{Name: "sub/open.txt", Text: `{{address "probe" "web"}} {{dir}}`},
 		{Name: "key.pem", Text: "k{{/* no template left */}}ey", Secret: true},
 	}
-	d, err := i.Deploy(ctx, "exact", meshbench.Spec{Processes: []meshbench.Process{p}})
+	d, err := i.Deploy(ctx, "exact", meshbench.Spec{Processes: []meshbench.Process{p}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestPortTaken(t *testing.T) {
 		return picker.pick()
 	}
 	ctx, i := open(t, o)
-	d, err := i.Deploy(ctx, "retry", infratest.Spec())
+	d, err := i.Deploy(ctx, "retry", infratest.Spec(), nil)
 	if err != nil {
 		t.Fatalf("Deploy with a port taken: %v", err)
 	}
@@ -188,7 +188,7 @@ func TestPortTaken(t *testing.T) {
 	o = options(t)
 	o.pickPort = func() (int, error) { return bad, nil }
 	ctx, i = open(t, o)
-	_, err = i.Deploy(ctx, "taken", infratest.Spec())
+	_, err = i.Deploy(ctx, "taken", infratest.Spec(), nil)
 	if e := meshbench.AsError(err); e == nil || e.Code != meshbench.Unavailable || !errors.Is(err, errPortTaken) ||
 		!strings.Contains(e.Message, "address already in use") && !strings.Contains(e.Message, "taken by another process") {
 		t.Errorf("error %+v", e)
@@ -208,7 +208,7 @@ func TestForeignListener(t *testing.T) {
 	p := shell("idle", "exec sleep 1000")
 	p.Ports = []string{"web"}
 	p.ReadyURL = `tcp://{{address "idle" "web"}}`
-	_, err = i.Deploy(ctx, "foreign", meshbench.Spec{Processes: []meshbench.Process{p}})
+	_, err = i.Deploy(ctx, "foreign", meshbench.Spec{Processes: []meshbench.Process{p}}, nil)
 	if e := meshbench.AsError(err); e == nil || !strings.Contains(e.Message, "taken by another process") {
 		t.Errorf("error %v", err)
 	}
@@ -256,7 +256,7 @@ func TestDeployErrors(t *testing.T) {
 				defer func() { i.o.Executable = saved }()
 				c.want = []string{"gone", "no such file"}
 			}
-			d, err := i.Deploy(ctx, c.name, meshbench.Spec{Processes: []meshbench.Process{c.p}})
+			d, err := i.Deploy(ctx, c.name, meshbench.Spec{Processes: []meshbench.Process{c.p}}, nil)
 			if err == nil {
 				d.Close(ctx)
 				t.Fatal("it is deployed")
@@ -282,7 +282,7 @@ func TestDeployErrors(t *testing.T) {
 		{}, {Processes: []meshbench.Process{p, p}},
 		{Processes: []meshbench.Process{p}, Entry: meshbench.PortRef{Process: "p", Port: "other"}},
 	} {
-		if _, err := i.Deploy(ctx, "bad", spec); meshbench.AsError(err) == nil || meshbench.AsError(err).Code != meshbench.Internal {
+		if _, err := i.Deploy(ctx, "bad", spec, nil); meshbench.AsError(err) == nil || meshbench.AsError(err).Code != meshbench.Internal {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -293,7 +293,7 @@ func TestDescendants(t *testing.T) {
 	ctx, i := open(t, options(t))
 	p := shell("busy", `sh -c 'while :; do :; done' & echo $! > child; wait`)
 	p.MayPark = true
-	d, err := i.Deploy(ctx, "busy", meshbench.Spec{Processes: []meshbench.Process{p}})
+	d, err := i.Deploy(ctx, "busy", meshbench.Spec{Processes: []meshbench.Process{p}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestDescendants(t *testing.T) {
 func TestCloseEndsFamilies(t *testing.T) {
 	ctx, i := open(t, options(t))
 	mark := fmt.Sprintf("8%d.%d", os.Getpid(), time.Now().UnixNano()%1e9)
-	d, err := i.Deploy(ctx, "families", families(mark))
+	d, err := i.Deploy(ctx, "families", families(mark), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestCloseEndsFamilies(t *testing.T) {
 // supervisor nor, through it, what is deployed.
 func TestSupervisorIgnoresSignals(t *testing.T) {
 	ctx, i := open(t, options(t))
-	d, err := i.Deploy(ctx, "one", infratest.Spec())
+	d, err := i.Deploy(ctx, "one", infratest.Spec(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +378,7 @@ func TestSupervisorIgnoresSignals(t *testing.T) {
 	if err := d.Close(ctx); err != nil { // answered after the signals
 		t.Errorf("Close: %v", err)
 	}
-	d, err = i.Deploy(ctx, "two", infratest.Spec())
+	d, err = i.Deploy(ctx, "two", infratest.Spec(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestSupervisorIgnoresSignals(t *testing.T) {
 // A supervisor is killed: the deployment says so, and the next one works.
 func TestAfterTheSupervisor(t *testing.T) {
 	ctx, i := open(t, options(t))
-	d, err := i.Deploy(ctx, "one", infratest.Spec())
+	d, err := i.Deploy(ctx, "one", infratest.Spec(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +425,7 @@ func TestAfterTheSupervisor(t *testing.T) {
 	if err := d.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	d, err = i.Deploy(ctx, "two", infratest.Spec())
+	d, err = i.Deploy(ctx, "two", infratest.Spec(), nil)
 	if err != nil {
 		t.Fatalf("the next deployment: %v", err)
 	}
@@ -437,7 +437,7 @@ func TestAfterTheSupervisor(t *testing.T) {
 func TestLogIsCapped(t *testing.T) {
 	ctx, i := open(t, options(t))
 	p := shell("chatty", `i=0; while [ $i -lt 60000 ]; do echo "line $i is one of a great many lines of this log"; i=$((i+1)); done; echo "the end" >&2; exec sleep 1000`)
-	d, err := i.Deploy(ctx, "chatty", meshbench.Spec{Processes: []meshbench.Process{p}})
+	d, err := i.Deploy(ctx, "chatty", meshbench.Spec{Processes: []meshbench.Process{p}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +520,7 @@ func BenchmarkUsage(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer i.Close()
-	d, err := i.Deploy(ctx, "usage", infratest.Spec())
+	d, err := i.Deploy(ctx, "usage", infratest.Spec(), nil)
 	if err != nil {
 		b.Fatal(err)
 	}

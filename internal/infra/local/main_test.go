@@ -91,7 +91,7 @@ func measure(ctx context.Context, dir, stateDir, mark string) error {
 		return err
 	}
 	for n := range 2 {
-		if _, err := i.Deploy(ctx, fmt.Sprint("families-", n), families(mark)); err != nil {
+		if _, err := i.Deploy(ctx, fmt.Sprint("families-", n), families(mark), nil); err != nil {
 			return err
 		}
 	}

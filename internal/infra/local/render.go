@@ -11,14 +11,18 @@ import (
 	"github.com/meshbench/meshbench"
 )
 
-// loopback is the address of everything that is deployed here.
+// loopback is the address of everything that is deployed here, but for
+// processes that ask for an address of their own: those get others of the
+// loopback network, 127.64.0.0/10, which Linux has without any set-up.
 const loopback = "127.0.0.1"
 
 // layout is what the infrastructure chose for a Spec: what its templates can
 // ask for.
 type layout struct {
-	ports map[meshbench.PortRef]int
-	dirs  map[string]string // process -> its directory
+	ports    map[meshbench.PortRef]int
+	dirs     map[string]string // process -> its directory
+	hosts    map[string]string // process -> its IP address
+	programs map[string]string // runtime -> the path of its program
 }
 
 func (l layout) port(process, port string) (int, error) {
@@ -34,7 +38,7 @@ func (l layout) address(process, port string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return net.JoinHostPort(loopback, strconv.Itoa(n)), nil
+	return net.JoinHostPort(l.hosts[process], strconv.Itoa(n)), nil
 }
 
 // dir returns the directory of a process.
@@ -46,6 +50,24 @@ func (l layout) dir(process string) (string, error) {
 	return d, nil
 }
 
+// host returns the IP address of a process.
+func (l layout) host(process string) (string, error) {
+	h, ok := l.hosts[process]
+	if !ok {
+		return "", meshbench.Errorf(meshbench.NotFound, "no process %q is deployed", process)
+	}
+	return h, nil
+}
+
+// program returns the path of a runtime's program.
+func (l layout) program(runtime string) (string, error) {
+	p, ok := l.programs[runtime]
+	if !ok {
+		return "", meshbench.Errorf(meshbench.NotFound, "the runtime %q is not one of this deployment", runtime)
+	}
+	return p, nil
+}
+
 // render fills in a text of a process. where says which text it is, for the
 // error.
 func (l layout) render(process, where, text string) (string, error) {
@@ -55,8 +77,11 @@ func (l layout) render(process, where, text string) (string, error) {
 	t, err := template.New(where).Option("missingkey=error").Funcs(template.FuncMap{
 		"port":    l.port,
 		"address": l.address,
+		"host":    l.host,
 		// A process asks for its own directory.
-		"dir": func() (string, error) { return l.dir(process) },
+		"dir":     func() (string, error) { return l.dir(process) },
+		"dirof":   l.dir,
+		"program": l.program,
 	}).Parse(text)
 	var b strings.Builder
 	if err == nil {

@@ -20,6 +20,9 @@ const configureTimeout = 30 * time.Second
 
 // Configure gives the pair its listeners, routes, clusters and certificates.
 func (d Driver) Configure(ctx context.Context, access mesh.Access, r mesh.Request) error {
+	if err := mesh.CheckPolicies(d.Describe(), r); err != nil {
+		return err
+	}
 	config, err := d.Config(access, r)
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func (d Driver) Config(access mesh.Access, r mesh.Request) (controlplane.Config,
 		return controlplane.Config{}, err
 	}
 	service := r.Services[0]
-	application, err := access.Address(service.At.Process, service.At.Port)
+	application, err := access.Address(service.At().Process, service.At().Port)
 	if err != nil {
 		return controlplane.Config{}, err
 	}

@@ -10,6 +10,7 @@
 package envoy
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -74,7 +75,8 @@ func (Driver) Describe() mesh.Description {
 		Options:  []mesh.Option{{Name: "mtls", Values: []string{"strict"}, Summary: "both proxies prove who they are, and nothing else is let in"}},
 		Profiles: []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
 		Runtimes: []string{"envoy"},
-		HasProxy: true,
+		HasProxy: true, NamesPeer: true,
+		Capabilities: capabilities(),
 	}
 }
 
@@ -160,6 +162,22 @@ func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
 
 // Inbound is where the server proxy takes mutual TLS and nothing else.
 func Inbound() meshbench.PortRef { return meshbench.PortRef{Process: ServerProxy, Port: "mtls"} }
+
+func capabilities() []mesh.Capability {
+	var out []mesh.Capability
+	for _, k := range meshbench.PolicyKinds() {
+		out = append(out, mesh.Capability{Policy: k, Note: "the driver does not render it yet", Source: "docs/architecture.md"})
+	}
+	return out
+}
+
+// Prepare has nothing to prepare: a bootstrap says where the control plane is.
+func (Driver) Prepare(context.Context, mesh.Access, mesh.Request, string) error { return nil }
+
+// Show returns nothing yet.
+func (d Driver) Show(r mesh.Request) ([]mesh.Document, error) {
+	return []mesh.Document{}, mesh.CheckPolicies(d.Describe(), r)
+}
 
 func routes(profile meshbench.Profile, cluster string) []controlplane.Route {
 	r := controlplane.Route{Prefix: "/", Cluster: cluster}

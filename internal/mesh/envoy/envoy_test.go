@@ -17,7 +17,7 @@ import (
 	"github.com/meshbench/meshbench/internal/pki"
 )
 
-var echo = mesh.Service{Name: "echo", At: meshbench.PortRef{Process: "echo", Port: "http"}}
+var echo = meshbench.Service{Name: "echo", Instances: []meshbench.PortRef{{Process: "echo", Port: "http"}}}
 
 // TestConformance tries what needs no process; package test has the rest, and
 // everything that needs a real Envoy.
@@ -33,7 +33,7 @@ func TestConformance(t *testing.T) {
 // comes over ADS.
 func TestBootstrapHoldsNothingButTheWayToItsConfiguration(t *testing.T) {
 	for _, profile := range []meshbench.Profile{meshbench.Parity, meshbench.Shipped} {
-		spec, err := New().Render(mesh.Request{Subject: meshbench.Subject{Mesh: "envoy"}, Profile: profile, Services: []mesh.Service{echo}, Threads: 3})
+		spec, err := New().Render(mesh.Request{Subject: meshbench.Subject{Mesh: "envoy"}, Profile: profile, Services: []meshbench.Service{echo}, Threads: 3})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,6 +75,7 @@ type folder string
 
 func (f folder) Address(process, port string) (string, error) { return "127.0.0.1:1", nil }
 func (f folder) Dir(process string) (string, error)           { return string(f), nil }
+func (f folder) Program(runtime string) (string, error)       { return "/bin/true", nil }
 
 func TestCredentialsAreMadeOnce(t *testing.T) {
 	access := folder(t.TempDir())
@@ -113,7 +114,7 @@ func TestCredentialsAreMadeOnce(t *testing.T) {
 
 func TestConfigOfTheProfiles(t *testing.T) {
 	access := folder(t.TempDir())
-	r := mesh.Request{Subject: meshbench.Subject{Mesh: "envoy"}, Services: []mesh.Service{echo}, Threads: 1}
+	r := mesh.Request{Subject: meshbench.Subject{Mesh: "envoy"}, Services: []meshbench.Service{echo}, Threads: 1}
 	for _, profile := range []meshbench.Profile{meshbench.Parity, meshbench.Shipped} {
 		r.Profile = profile
 		c, err := New().Config(access, r)

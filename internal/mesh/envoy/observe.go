@@ -26,7 +26,15 @@ import (
 //     downstream_cx_ssl_total. Envoy counts both at the same moment, when the
 //     HTTP layer gets a connection, so that no probe and no half-done
 //     handshake falls between them.
-func (d Driver) Counters(ctx context.Context, access mesh.Access) (mesh.Counters, error) {
+func (d Driver) Counters(ctx context.Context, access mesh.Access, r mesh.Request) ([]mesh.Hop, error) {
+	c, err := d.counters(ctx, access)
+	if err != nil {
+		return nil, err
+	}
+	return []mesh.Hop{{From: mesh.Client, To: r.Services[0].Name, Secure: true, Counters: c}}, nil
+}
+
+func (d Driver) counters(ctx context.Context, access mesh.Access) (mesh.Counters, error) {
 	var c mesh.Counters
 	client, err := d.read(ctx, access, ClientProxy, `^(http\.entry\.downstream_rq_total|cluster\.service\.upstream_rq_total)$`)
 	if err != nil {
@@ -87,7 +95,7 @@ const notSeen = "not seen"
 //	tls_group_choice  profile: the configuration names the groups; product: it does not
 //	upstream_http     what the client proxy speaks with the server proxy
 //	access_log, tracing  on or off
-func (d Driver) Settings(ctx context.Context, access mesh.Access) ([]meshbench.Setting, error) {
+func (d Driver) Settings(ctx context.Context, access mesh.Access, _ mesh.Request) ([]meshbench.Setting, error) {
 	client, err := d.observe(ctx, access, ClientProxy, "cluster.service.", "dynamic_active_clusters")
 	if err != nil {
 		return nil, err
@@ -96,7 +104,7 @@ func (d Driver) Settings(ctx context.Context, access mesh.Access) ([]meshbench.S
 	if err != nil {
 		return nil, err
 	}
-	counters, err := d.Counters(ctx, access)
+	counters, err := d.counters(ctx, access)
 	if err != nil {
 		return nil, err
 	}

@@ -29,13 +29,17 @@ type Suite struct {
 	// Applications are the processes behind the mesh; Service is one of them,
 	// an HTTP/1.1 server that answers 200 to everything.
 	Applications []meshbench.Process
-	Service      mesh.Service
+	Service      meshbench.Service
 	// Deploy starts a Spec and ends it with the test. Where it is nil, only
 	// what needs no process is tried.
-	Deploy func(t *testing.T, spec meshbench.Spec) Deployment
+	// It calls prepare before each process starts.
+	Deploy func(t *testing.T, spec meshbench.Spec, prepare Prepare) Deployment
 	// Strict is nil where the mesh has no mutual TLS.
 	Strict *Strict
 }
+
+// Prepare is the driver's own method for one request.
+type Prepare func(ctx context.Context, access mesh.Access, process string) error
 
 // Deployment is what Deploy returns: infra.Deployment has all of it.
 type Deployment interface {
@@ -72,7 +76,7 @@ func (s Suite) request(profile meshbench.Profile, version string) mesh.Request {
 	subject := meshbench.Subject{Mesh: d.Name, Version: version}
 	subject.ID = subject.String()
 	return mesh.Request{
-		Subject: subject, Profile: profile, Services: []mesh.Service{s.Service}, Threads: 1,
+		Subject: subject, Profile: profile, Services: []meshbench.Service{s.Service}, Threads: 1,
 		Workload: meshbench.Workload{Protocol: meshbench.HTTP1, Topology: meshbench.Topology{Chain: 1}},
 	}
 }
@@ -162,6 +166,9 @@ func (s Suite) checkProcesses(t *testing.T, r mesh.Request, spec meshbench.Spec)
 		if !slices.Contains(d.Runtimes, name) {
 			t.Errorf("%s: %s runs %s, which the description does not name", r.Subject, p.Name, name)
 		}
+		if name != d.Name {
+			continue // a runtime of another product: the driver pins it
+		}
 		if want, err := mesh.Version(d, r.Subject.Version); err != nil || version != want {
 			t.Errorf("%s: %s runs version %s, want %s (%v)", r.Subject, p.Name, version, want, err)
 		}
@@ -204,7 +211,9 @@ func (s Suite) deployed(t *testing.T, profile meshbench.Profile) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	up := s.Deploy(t, s.whole(spec))
+	up := s.Deploy(t, s.whole(spec), func(ctx context.Context, access mesh.Access, process string) error {
+		return s.Driver.Prepare(ctx, access, r, process)
+	})
 	deployed := time.Now()
 	if err := s.Driver.Configure(ctx, up, r); err != nil {
 		t.Fatal(err)
@@ -217,7 +226,7 @@ func (s Suite) deployed(t *testing.T, profile meshbench.Profile) {
 	t.Logf("up after %v, configured %v later, first answer %v later", deployed.Sub(begun), configured.Sub(deployed), time.Since(configured))
 
 	const connections, each = 4, 25
-	before := s.read(ctx, t, up)
+	before := s.read(ctx, t, up, r)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}, Timeout: timeout}
 	failed := make(chan error, connections)
 	for range connections {
@@ -237,14 +246,14 @@ func (s Suite) deployed(t *testing.T, profile meshbench.Profile) {
 		}
 	}
 	client.CloseIdleConnections()
-	after := s.read(ctx, t, up)
+	after := s.read(ctx, t, up, r)
 	s.checkCounters(t, before, after, connections*each)
 	s.checkSettings(ctx, t, up, r)
 
 	if err := s.Driver.Configure(ctx, up, r); err != nil {
 		t.Fatalf("configuring again: %v", err)
 	}
-	if again := s.read(ctx, t, up); again != after {
+	if again := s.read(ctx, t, up, r); again != after {
 		t.Errorf("configuring again moved the counters from %+v to %+v", after, again)
 	}
 	if err := get(ctx, http.DefaultClient, up.Target()); err != nil {
@@ -258,7 +267,7 @@ func (s Suite) deployed(t *testing.T, profile meshbench.Profile) {
 		}
 	}
 	if s.Strict != nil {
-		t.Run("strict", func(t *testing.T) { s.strict(ctx, t, up) })
+		t.Run("strict", func(t *testing.T) { s.strict(ctx, t, up, r) })
 	}
 }
 
@@ -268,11 +277,18 @@ type station struct {
 	meshbench.Seen
 }
 
-func (s Suite) read(ctx context.Context, t *testing.T, up Deployment) station {
+func (s Suite) read(ctx context.Context, t *testing.T, up Deployment, r mesh.Request) station {
 	t.Helper()
-	c, err := s.Driver.Counters(ctx, up)
+	hops, err := s.Driver.Counters(ctx, up, r)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var c mesh.Counters
+	if s.Driver.Describe().HasProxy {
+		if len(hops) != len(r.Services) || hops[0].From != mesh.Client || hops[0].To != s.Service.Name {
+			t.Fatalf("the hops are %+v", hops)
+		}
+		c = hops[0].Counters
 	}
 	seen, err := up.Seen(ctx, s.Service.Name)
 	if err != nil {
@@ -314,7 +330,7 @@ func (s Suite) checkCounters(t *testing.T, before, after station, sent uint64) {
 
 func (s Suite) checkSettings(ctx context.Context, t *testing.T, up Deployment, r mesh.Request) {
 	t.Helper()
-	settings, err := s.Driver.Settings(ctx, up)
+	settings, err := s.Driver.Settings(ctx, up, r)
 	if err != nil {
 		t.Fatal(err)
 	}

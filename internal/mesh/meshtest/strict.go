@@ -12,12 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/pki"
 )
 
 // strict knocks at the server proxy: who has the right certificate is let in,
 // which proves that the others are kept out for what they lack.
-func (s Suite) strict(ctx context.Context, t *testing.T, up Deployment) {
+func (s Suite) strict(ctx context.Context, t *testing.T, up Deployment, r mesh.Request) {
 	address, err := up.Address(s.Strict.Inbound.Process, s.Strict.Inbound.Port)
 	if err != nil {
 		t.Fatal(err)
@@ -58,9 +59,9 @@ func (s Suite) strict(ctx context.Context, t *testing.T, up Deployment) {
 		{"a certificate with another name", false, identity(pki.ServiceAccount("stranger")), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			before := s.read(ctx, t, up)
+			before := s.read(ctx, t, up, r)
 			err := knock(ctx, address, tt.plain, tt.certificate, roots, s.Strict.Server)
-			after := s.read(ctx, t, up)
+			after := s.read(ctx, t, up, r)
 			arrived := after.Requests - before.Requests
 			switch {
 			case tt.letIn && (err != nil || arrived != 1):

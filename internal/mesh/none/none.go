@@ -21,6 +21,8 @@ func (Driver) Describe() mesh.Description {
 		Title:    "No mesh",
 		Summary:  "Requests go straight to the application: the baseline.",
 		Profiles: []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
+
+		Capabilities: capabilities(),
 	}
 }
 
@@ -29,18 +31,38 @@ func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
 	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
 		return meshbench.Spec{}, err
 	}
-	return meshbench.Spec{Entry: r.Services[0].At}, nil
+	return meshbench.Spec{Entry: r.Services[0].At()}, nil
 }
 
-// Configure has nothing to configure.
-func (Driver) Configure(context.Context, mesh.Access, mesh.Request) error { return nil }
+// Prepare has nothing to prepare.
+func (Driver) Prepare(context.Context, mesh.Access, mesh.Request, string) error { return nil }
 
-// Counters are all 0: nobody counts.
-func (Driver) Counters(context.Context, mesh.Access) (mesh.Counters, error) {
-	return mesh.Counters{}, nil
+// Configure has nothing to configure, and refuses policies: nobody would
+// carry them out.
+func (d Driver) Configure(_ context.Context, _ mesh.Access, r mesh.Request) error {
+	return mesh.CheckPolicies(d.Describe(), r)
+}
+
+// Show is empty: there is no configuration.
+func (d Driver) Show(r mesh.Request) ([]mesh.Document, error) {
+	return []mesh.Document{}, mesh.CheckPolicies(d.Describe(), r)
+}
+
+// Counters are none: nobody counts.
+func (Driver) Counters(context.Context, mesh.Access, mesh.Request) ([]mesh.Hop, error) {
+	return nil, nil
 }
 
 // Settings is empty: there is no proxy to look at.
-func (Driver) Settings(context.Context, mesh.Access) ([]meshbench.Setting, error) {
+func (Driver) Settings(context.Context, mesh.Access, mesh.Request) ([]meshbench.Setting, error) {
 	return []meshbench.Setting{}, nil
+}
+
+// capabilities are none.
+func capabilities() []mesh.Capability {
+	var out []mesh.Capability
+	for _, k := range meshbench.PolicyKinds() {
+		out = append(out, mesh.Capability{Policy: k, Note: "there is no proxy that could do it", Source: "docs/architecture.md"})
+	}
+	return out
 }

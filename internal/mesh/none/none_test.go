@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/meshbench/meshbench"
-	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/mesh/meshtest"
 	"github.com/meshbench/meshbench/internal/mesh/none"
 )
@@ -14,6 +13,6 @@ func TestConformance(t *testing.T) {
 	meshtest.Run(t, meshtest.Suite{
 		Driver:       none.Driver{},
 		Applications: []meshbench.Process{{Name: "echo", Role: meshbench.Application, Service: "echo", Runtime: meshbench.Self, Ports: []string{"http"}}},
-		Service:      mesh.Service{Name: "echo", At: meshbench.PortRef{Process: "echo", Port: "http"}},
+		Service:      meshbench.Service{Name: "echo", Instances: []meshbench.PortRef{{Process: "echo", Port: "http"}}},
 	})
 }
