@@ -83,7 +83,9 @@ func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
 	meshtest.Run(t, meshtest.Suite{
 		Driver: driver, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
 		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
-			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error { return prepare(ctx, access, process) })
+			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {
+				return prepare(ctx, access, process)
+			})
 		},
 	})
 }

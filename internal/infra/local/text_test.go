@@ -16,17 +16,19 @@ func TestRender(t *testing.T) {
 	l := layout{
 		ports: map[meshbench.PortRef]int{{Process: "a", Port: "web"}: 81, {Process: "b", Port: "admin"}: 82},
 		dirs:  map[string]string{"a": "/d/a", "b": "/d/b"},
+		hosts: map[string]string{"a": "127.0.0.1", "b": "127.64.0.3"}, programs: map[string]string{"x@1": "/bin/x"},
 	}
 	for _, c := range []struct{ text, want string }{
 		{"plain } { text", "plain } { text"},
 		{`{{port "b" "admin"}} {{address "a" "web"}} {{dir}}`, "82 127.0.0.1:81 /d/a"},
+		{`{{host "b"}} {{address "b" "admin"}} {{dirof "b"}} {{program "x@1"}}`, "127.64.0.3 127.64.0.3:82 /d/b /bin/x"},
 		{`"%LOCAL% {{"{{"}}"`, `"%LOCAL% {{"`},
 	} {
 		if got, err := l.render("a", "args", c.text); err != nil || got != c.want {
 			t.Errorf("%q: %q, error %v; want %q", c.text, got, err, c.want)
 		}
 	}
-	for _, text := range []string{"{{", `{{port "a" "admin"}}`, `{{port "c" "web"}}`, `{{port}}`, `{{.Secret}}`, `{{env "HOME"}}`} {
+	for _, text := range []string{"{{", `{{port "a" "admin"}}`, `{{port "c" "web"}}`, `{{port}}`, `{{.Secret}}`, `{{env "HOME"}}`, `{{host "c"}}`, `{{program "x@2"}}`} {
 		_, err := l.render("a", "file x.yaml", text)
 		if e := meshbench.AsError(err); e == nil || e.Code != meshbench.Internal || !strings.Contains(e.Message, `"a"`) {
 			t.Errorf("%q: error %v", text, err)
