@@ -14,7 +14,7 @@ func validSpec() meshbench.Spec {
 			{Name: "echo", Role: meshbench.Application, Service: "echo", Runtime: meshbench.Self, Ports: []string{"http"}},
 			{
 				Name: "proxy", Role: meshbench.ClientProxy, Runtime: "envoy@1.40.0", Ports: []string{"http", "admin"},
-				Args:     []string{"--config-path", "{{dir}}/bootstrap.json"},
+				Args:     []string{"--config-path", "{{dir}}/bootstrap.json", `{{host "proxy"}} {{dirof "proxy"}} {{program "envoy@1.40.0"}}`},
 				Env:      []string{"UPSTREAM={{address \"echo\" \"http\"}}"},
 				Files:    []meshbench.File{{Name: "bootstrap.json", Text: `{"port": {{port "proxy" "admin"}}}`}},
 				ReadyURL: `http://{{address "proxy" "admin"}}/ready`,

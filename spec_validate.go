@@ -109,7 +109,10 @@ func (p Process) try(what, text string, ports map[PortRef]bool) error {
 			n, err := port(process, name)
 			return net.JoinHostPort("127.0.0.1", strconv.Itoa(n)), err
 		},
-		"dir": func() string { return "." },
+		"host":    func(string) string { return "127.0.0.1" },
+		"dir":     func() string { return "." },
+		"dirof":   func(string) string { return "." },
+		"program": func(string) string { return "program" },
 	}).Parse(text)
 	if err == nil {
 		err = t.Execute(io.Discard, nil)
