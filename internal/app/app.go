@@ -4,7 +4,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -85,7 +84,7 @@ func (a *App) Store(ctx context.Context) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	cut, err := s.InterruptExpired(ctx, a.Now())
+	cut, err := s.InterruptExpired(ctx, a.Now(), gone)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -117,12 +116,6 @@ func (a *App) Result(ctx context.Context, ref string) (meshbench.Result, []meshb
 		return meshbench.Result{}, nil, err
 	}
 	return analysis.Analyse(run, trials), trials, nil
-}
-
-// holder names this process in a lease.
-func holder() string {
-	host, _ := os.Hostname()
-	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
 // RemoveLogs removes what a run's processes wrote.

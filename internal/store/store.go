@@ -38,9 +38,10 @@ type Store interface {
 	Finish(ctx context.Context, run meshbench.Run) error
 	// InterruptExpired marks running runs whose lease has expired before now
 	// as interrupted, as of their last heartbeat, and returns their ids in
-	// order. The trials that they have stay. Beside an error stand the ids of
-	// those that were marked all the same.
-	InterruptExpired(ctx context.Context, now time.Time) ([]string, error)
+	// order; so it does with those of whose holder gone says that it does not
+	// live any more (nil: nobody can say). The trials that they have stay.
+	// Beside an error stand the ids of those that were marked all the same.
+	InterruptExpired(ctx context.Context, now time.Time, gone func(holder string) bool) ([]string, error)
 	// Run returns a run by a reference (see ParseReference): its id, a prefix
 	// of it, its number, or "latest". Invalid, with the candidates, where
 	// a prefix is of several.
@@ -72,7 +73,7 @@ const (
 
 // Lease says who executes a run and until when that is believed.
 type Lease struct {
-	Holder  string // host, process id and boot id
+	Holder  string // names one process of one machine, for as long as it lives
 	Expires time.Time
 }
 

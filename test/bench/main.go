@@ -3,7 +3,7 @@
 // a public tool that ran in turn with it, on the same server, in the same
 // minute. All traffic stays on loopback.
 //
-//	bench [-meshbench FILE] [-rounds 5] [generator|lateness|oracle|run|start]...
+//	bench [-meshbench FILE] [-rounds 5] [accuracy|generator|lateness|oracle|run|start]...
 //	bench -repeat 10
 package main
 
@@ -30,7 +30,10 @@ const (
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "oracle-server" {
-		serveOracle()
+		if err := serveOracle(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "oracle:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	binary := flag.String("meshbench", "bin/meshbench", "the program that is measured")
@@ -70,7 +73,7 @@ func (b *bench) all(parts []string, repeat int) error {
 		name string
 		do   func() error
 	}{
-		{"start", b.start}, {"generator", b.generator}, {"lateness", b.lateness}, {"oracle", b.oracle}, {"run", b.run},
+		{"start", b.start}, {"generator", b.generator}, {"lateness", b.lateness}, {"oracle", b.oracle}, {"accuracy", b.accuracy}, {"run", b.run},
 	}
 	for _, k := range known {
 		if len(parts) > 0 && !slices.Contains(parts, k.name) {
@@ -124,9 +127,11 @@ type loadDocument struct {
 }
 
 type latency struct {
-	P50 float64 `json:"p50_us"`
-	P99 float64 `json:"p99_us"`
-	Max float64 `json:"max_us"`
+	P50  float64 `json:"p50_us"`
+	P90  float64 `json:"p90_us"`
+	P99  float64 `json:"p99_us"`
+	P999 float64 `json:"p99_9_us"`
+	Max  float64 `json:"max_us"`
 }
 
 // load runs `meshbench load`; an invalid verdict is a finding, not an error.

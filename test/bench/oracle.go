@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -17,12 +18,12 @@ import (
 )
 
 // The oracle is a server that is one thread which never sleeps: it polls its
-// connections, holds each answer for a known time, and logs how long each
-// request really was with it. A client that is right sees what the log says,
-// and the way there and back.
+// connections, holds each answer for a known time, one after the other in the
+// order of their arrival, and logs how long each request really was with it.
+// A client that is right sees what the log says, and the way there and back.
 
-// holdTime is the service time; it is well below the distance of the arrivals,
-// so that no request waits for another.
+// holdTime is the service time of the plain comparison; it is well below the
+// distance of the arrivals, so that no request waits for another.
 const (
 	holdTime   = 200 * time.Microsecond
 	oracleRate = 1000
@@ -30,25 +31,33 @@ const (
 
 var oracleAnswer = []byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-// serveOracle serves until its standard input closes, then writes its log's
-// quantiles as JSON. Its first line is its address.
-func serveOracle() {
+// waiting is a request that the oracle has.
+type waiting struct {
+	fd      int
+	arrived time.Time
+	hold    time.Duration
+}
+
+// serveOracle serves by a law (see parseLaw) until its standard input closes,
+// then writes its log's quantiles as JSON. Its first line is its address.
+func serveOracle(words []string) error {
+	law, err := parseLaw(words)
+	if err != nil {
+		return err
+	}
 	runtime.LockOSThread()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
 	file, err := l.(*net.TCPListener).File()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
 	defer runtime.KeepAlive(file) // its finalizer would close the descriptor that is polled
 	listener := int(file.Fd())
 	if err := unix.SetNonblock(listener, true); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
 	fmt.Println(l.Addr())
 	closed := make(chan struct{})
@@ -59,14 +68,16 @@ func serveOracle() {
 	}()
 	var log []float64
 	var connections []int
+	var queue []waiting
+	var begun, awake time.Time // of the first in the queue; of the oracle, after a stall
+	random := rand.New(rand.NewPCG(1, 2))
 	buffer := make([]byte, 4096)
 	for round := 0; ; round++ {
 		if round%64 == 0 {
 			select {
 			case <-closed:
 				slices.Sort(log)
-				json.NewEncoder(os.Stdout).Encode(quantiles(log))
-				return
+				return json.NewEncoder(os.Stdout).Encode(quantiles(log))
 			default:
 			}
 			if fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK); err == nil {
@@ -74,6 +85,7 @@ func serveOracle() {
 				connections = append(connections, fd)
 			}
 		}
+		// Arrivals are taken while one is served: their order is the queue's.
 		for i := 0; i < len(connections); i++ {
 			n, err := unix.Read(connections[i], buffer)
 			if err == unix.EAGAIN || err == unix.EINTR {
@@ -85,11 +97,30 @@ func serveOracle() {
 				i--
 				continue
 			}
-			begin := time.Now()
-			for time.Since(begin) < holdTime {
+			queue = append(queue, waiting{fd: connections[i], arrived: time.Now(), hold: law.next(random)})
+		}
+		now := time.Now()
+		if law.period > 0 {
+			if awake.IsZero() {
+				awake = now
 			}
-			unix.Write(connections[i], oracleAnswer)
-			log = append(log, float64(time.Since(begin).Nanoseconds())/1000)
+			if now.Sub(awake) >= law.period-law.stall {
+				time.Sleep(law.stall) // frozen: it neither reads nor answers
+				awake = time.Now()
+				continue
+			}
+		}
+		if len(queue) == 0 {
+			continue
+		}
+		if begun.IsZero() {
+			begun = now
+		}
+		if now.Sub(begun) >= queue[0].hold {
+			unix.Write(queue[0].fd, oracleAnswer)
+			log = append(log, float64(time.Since(queue[0].arrived).Nanoseconds())/1000)
+			queue = queue[1:]
+			begun = time.Time{}
 		}
 	}
 }
@@ -99,16 +130,16 @@ func quantiles(sorted []float64) latency {
 		return latency{}
 	}
 	at := func(p float64) float64 { return sorted[min(len(sorted)-1, int(p*float64(len(sorted))))] }
-	return latency{P50: at(0.5), P99: at(0.99), Max: sorted[len(sorted)-1]}
+	return latency{P50: at(0.5), P90: at(0.9), P99: at(0.99), P999: at(0.999), Max: sorted[len(sorted)-1]}
 }
 
 // withOracle runs do against a fresh oracle and returns the oracle's own log.
-func (b *bench) withOracle(do func(address string) error) (latency, error) {
+func (b *bench) withOracle(law []string, do func(address string) error) (latency, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return latency{}, err
 	}
-	cmd := exec.CommandContext(b.ctx, "taskset", "-c", serverCPU, self, "oracle-server")
+	cmd := exec.CommandContext(b.ctx, "taskset", append([]string{"-c", serverCPU, self, "oracle-server"}, law...)...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return latency{}, err
@@ -200,16 +231,17 @@ func bareClient(address string, n int) (latency, error) {
 // with the bare client, in turn.
 func (b *bench) oracle() error {
 	var aboveLog50, aboveBare50, aboveBare99, log50, bare99, ours99 []float64
+	hold := []string{"constant", holdTime.String()}
 	for range b.rounds {
 		var bare latency
-		if _, err := b.withOracle(func(address string) (err error) {
+		if _, err := b.withOracle(hold, func(address string) (err error) {
 			bare, err = bareClient(address, 4*oracleRate)
 			return err
 		}); err != nil {
 			return err
 		}
 		var doc loadDocument
-		log, err := b.withOracle(func(address string) (err error) {
+		log, err := b.withOracle(hold, func(address string) (err error) {
 			doc, err = b.load("http://"+address+"/", "--arrivals", "constant", "--rate", strconv.Itoa(oracleRate), "--duration", "4s", "--warmup", "200ms")
 			return err
 		})

@@ -27,6 +27,8 @@ type deployment struct {
 	supervisor *client
 	name       string
 	spec       meshbench.Spec
+	control    *deployment // its control processes, which outlive it; nil: none
+	key        string      // of a control plane: what it was made of
 	dir, logs  string
 	layout
 
@@ -73,7 +75,13 @@ func (d *deployment) start(ctx context.Context, prepare infra.Prepare) error {
 		}
 		d.programs[ref] = path
 	}
-	for _, p := range d.spec.Processes {
+	own := d.spec.Processes
+	if d.control != nil {
+		d.layout.add(d.control.layout)
+		d.running = d.control.processes()
+		own = slices.DeleteFunc(slices.Clone(own), func(p meshbench.Process) bool { return p.Control })
+	}
+	for _, p := range own {
 		d.dirs[p.Name] = filepath.Join(d.dir, p.Name)
 		d.hosts[p.Name] = loopback
 		if p.OwnHost {
@@ -88,12 +96,12 @@ func (d *deployment) start(ctx context.Context, prepare infra.Prepare) error {
 		}
 	}
 	// All files first: a process may refer to another's.
-	for _, p := range d.spec.Processes {
+	for _, p := range own {
 		if err := d.writeFiles(p); err != nil {
 			return err
 		}
 	}
-	for _, p := range d.spec.Processes {
+	for _, p := range own {
 		if err := ctx.Err(); err != nil {
 			return meshbench.Errorf(meshbench.Unavailable, "%s: not deployed: %w", d.name, err)
 		}
@@ -307,14 +315,17 @@ func (d *deployment) withLog(e *meshbench.Error, r *running) *meshbench.Error {
 
 // Log returns the last lines of a process's log; empty where there is none.
 func (d *deployment) Log(process string, lines int) string {
-	if _, ok := d.dirs[process]; !ok {
-		return ""
+	for _, r := range d.processes() {
+		if r.spec.Name == process {
+			return lastLines(r.log, lines)
+		}
 	}
-	return lastLines(filepath.Join(d.logs, process+".log"), lines)
+	return ""
 }
 
-// Close ends all processes and removes their directories. The logs stay. It
-// does so even where ctx has ended: the time that it takes is bounded.
+// Close ends all processes and removes their directories; control processes
+// are left to the next deployment that needs them. The logs stay. It does so
+// even where ctx has ended: the time that it takes is bounded.
 func (d *deployment) Close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	d.mu.Lock()
@@ -322,8 +333,12 @@ func (d *deployment) Close(ctx context.Context) error {
 	if d.closed {
 		return nil
 	}
-	errs := make(chan error, len(d.running))
-	for _, r := range d.running {
+	own := d.running
+	if d.control != nil {
+		own = own[len(d.control.running):]
+	}
+	errs := make(chan error, len(own))
+	for _, r := range own {
 		go func() {
 			_, err := d.supervisor.call(ctx, request{Op: opStop, PID: r.id.PID, GraceMS: stopGrace.Milliseconds()})
 			if err == errSupervisorEnded {
@@ -337,7 +352,7 @@ func (d *deployment) Close(ctx context.Context) error {
 		}()
 	}
 	var failed error
-	for range d.running {
+	for range own {
 		if err := <-errs; err != nil && failed == nil {
 			failed = meshbench.Errorf(meshbench.Unavailable, "%s: not all of its processes have ended: %w", d.name, err)
 		}
@@ -346,7 +361,12 @@ func (d *deployment) Close(ctx context.Context) error {
 		return failed
 	}
 	d.closed = true
-	d.i.ports.free(maps.Clone(d.ports))
+	ports := maps.Clone(d.ports)
+	if d.control != nil {
+		maps.DeleteFunc(ports, func(p meshbench.PortRef, _ int) bool { _, theirs := d.control.ports[p]; return theirs })
+		d.i.leave(ctx, d.control)
+	}
+	d.i.ports.free(ports)
 	if err := os.RemoveAll(d.dir); err != nil {
 		return meshbench.Errorf(meshbench.Unavailable, "%s: its files cannot be removed: %w", d.name, err)
 	}

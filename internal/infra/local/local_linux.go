@@ -31,7 +31,10 @@ type Infrastructure struct {
 	workers    []*process.Worker
 	count      int // of deployments ever made
 	hosts      int // own addresses ever given
-	closed     bool
+	// controls are control planes that no deployment uses at the moment, by
+	// what they were made of.
+	controls map[string][]*deployment
+	closed   bool
 }
 
 var _ infra.Infrastructure = (*Infrastructure)(nil)
@@ -153,7 +156,21 @@ func (i *Infrastructure) Deploy(ctx context.Context, name string, spec meshbench
 	}
 }
 
+// deploy starts the control processes of a Spec, or takes them over from a
+// deployment that has ended, and then the others.
 func (i *Infrastructure) deploy(ctx context.Context, name string, spec meshbench.Spec, prepare infra.Prepare) (*deployment, error) {
+	control, err := i.control(ctx, name, spec, prepare)
+	if err != nil {
+		return nil, err
+	}
+	d, err := i.deployOwn(ctx, name, spec, control, prepare)
+	if err != nil && control != nil {
+		i.leave(ctx, control)
+	}
+	return d, err
+}
+
+func (i *Infrastructure) deployOwn(ctx context.Context, name string, spec meshbench.Spec, control *deployment, prepare infra.Prepare) (*deployment, error) {
 	supervisor, err := i.supervise(ctx)
 	if err != nil {
 		return nil, err
@@ -163,7 +180,7 @@ func (i *Infrastructure) deploy(ctx context.Context, name string, spec meshbench
 	unique := fmt.Sprintf("%03d-%s", i.count, fileName(name))
 	i.mu.Unlock()
 	d := &deployment{
-		i: i, supervisor: supervisor, name: name, spec: spec,
+		i: i, supervisor: supervisor, name: name, spec: spec, control: control,
 		dir:    filepath.Join(i.root(), unique),
 		logs:   filepath.Join(i.logs(), unique),
 		layout: layout{ports: map[meshbench.PortRef]int{}, dirs: map[string]string{}, hosts: map[string]string{}, programs: map[string]string{}},

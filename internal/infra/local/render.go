@@ -1,6 +1,7 @@
 package local
 
 import (
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,14 @@ type layout struct {
 	dirs     map[string]string // process -> its directory
 	hosts    map[string]string // process -> its IP address
 	programs map[string]string // runtime -> the path of its program
+}
+
+// add takes over what another layout has.
+func (l layout) add(o layout) {
+	maps.Copy(l.ports, o.ports)
+	maps.Copy(l.dirs, o.dirs)
+	maps.Copy(l.hosts, o.hosts)
+	maps.Copy(l.programs, o.programs)
 }
 
 func (l layout) port(process, port string) (int, error) {

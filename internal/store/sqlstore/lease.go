@@ -11,29 +11,40 @@ import (
 	"github.com/meshbench/meshbench/internal/store"
 )
 
-// InterruptExpired marks running runs whose lease has expired before now.
+// InterruptExpired marks running runs whose lease has expired before now, and
+// those whose holder is gone.
 // Each is a transaction of its own: a run that cannot be marked keeps none of
 // the others from it.
-func (s *Store) InterruptExpired(ctx context.Context, now time.Time) ([]string, error) {
+func (s *Store) InterruptExpired(ctx context.Context, now time.Time, gone func(holder string) bool) ([]string, error) {
 	const doing = "looking for runs that were cut off"
-	rows, err := s.db.QueryContext(ctx, `SELECT id FROM runs WHERE state = $1 AND lease_expires < $2 ORDER BY id`,
-		string(meshbench.Running), now.UnixNano())
+	rows, err := s.db.QueryContext(ctx, `SELECT id, lease_holder, lease_expires FROM runs WHERE state = $1 ORDER BY id`,
+		string(meshbench.Running))
 	if err != nil {
 		return nil, s.failure(err, doing)
 	}
-	expired, err := collect(rows, func(id *string) []any { return []any{id} })
+	type lease struct {
+		run, holder string
+		expires     int64
+	}
+	leases, err := collect(rows, func(l *lease) []any { return []any{&l.run, &l.holder, &l.expires} })
 	if err != nil {
 		return nil, s.failure(err, doing)
 	}
 	interrupted := []string{}
 	var failed error
-	for _, id := range expired {
-		done, err := s.interrupt(ctx, id, now)
+	for _, l := range leases {
+		before := now // its lease ended before then
+		if gone != nil && gone(l.holder) {
+			before = time.Unix(0, l.expires+1)
+		} else if l.expires >= now.UnixNano() {
+			continue
+		}
+		done, err := s.interrupt(ctx, l.run, l.holder, before)
 		if err != nil {
 			failed = errors.Join(failed, err)
 		}
 		if done {
-			interrupted = append(interrupted, id)
+			interrupted = append(interrupted, l.run)
 		}
 	}
 	if failed != nil {
@@ -42,8 +53,9 @@ func (s *Store) InterruptExpired(ctx context.Context, now time.Time) ([]string, 
 	return interrupted, nil
 }
 
-// interrupt ends one run, unless it was renewed or has ended meanwhile.
-func (s *Store) interrupt(ctx context.Context, id string, now time.Time) (done bool, err error) {
+// interrupt ends one run, unless it was renewed beyond a time, has another
+// holder or has ended meanwhile.
+func (s *Store) interrupt(ctx context.Context, id, holder string, before time.Time) (done bool, err error) {
 	err = s.transact(ctx, "interrupting run "+id, func(tx *sql.Tx) error {
 		var (
 			row struct {
@@ -54,9 +66,9 @@ func (s *Store) interrupt(ctx context.Context, id string, now time.Time) (done b
 			run meshbench.Run
 		)
 		err := tx.QueryRowContext(ctx, `UPDATE runs SET trials = trials
-			WHERE id = $1 AND state = $2 AND lease_expires < $3
+			WHERE id = $1 AND state = $2 AND lease_expires < $3 AND lease_holder = $4
 			RETURNING experiment_digest, lease_holder, started_at, lease_heartbeat, lease_expires, document`,
-			id, string(meshbench.Running), now.UnixNano()).
+			id, string(meshbench.Running), before.UnixNano(), holder).
 			Scan(&row.experiment, &row.holder, &row.started, &row.heartbeat, &row.expires, &row.document)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
@@ -70,7 +82,7 @@ func (s *Store) interrupt(ctx context.Context, id string, now time.Time) (done b
 		at := time.Unix(0, max(row.started, row.heartbeat)).UTC()
 		run.State, run.FinishedAt = meshbench.Interrupted, &at
 		run.Failures = append(run.Failures, meshbench.Failure{Message: fmt.Sprintf(
-			"%s ended without finishing this run: it was last heard of at %s, and its lease expired at %s",
+			"%s ended without finishing this run: it was last heard of at %s, with a lease until %s",
 			row.holder, at.Format(time.RFC3339), time.Unix(0, row.expires).UTC().Format(time.RFC3339))})
 		_, whole, err := packRun(run)
 		if err != nil {

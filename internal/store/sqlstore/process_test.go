@@ -234,7 +234,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		}
 		s, err := sqlstore.Open(t.Context(), path)
 		must(t, err)
-		ids, err := s.InterruptExpired(t.Context(), time.Now())
+		ids, err := s.InterruptExpired(t.Context(), time.Now(), nil)
 		must(t, err)
 		if !slices.Equal(ids, []string{got.run}) {
 			t.Fatalf("round %d: interrupted %v, want %s", round, ids, got.run)

@@ -306,7 +306,7 @@ func TestWithClock(t *testing.T) {
 	must(t, s.AddTrial(t.Context(), run.ID, storetest.TrialOf("none", 1, 1)))
 	heard := at
 	at = at.Add(time.Hour)
-	_, err = s.InterruptExpired(t.Context(), at)
+	_, err = s.InterruptExpired(t.Context(), at, nil)
 	must(t, err)
 	run, err = s.Run(t.Context(), run.ID)
 	must(t, err)

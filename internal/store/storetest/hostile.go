@@ -244,7 +244,7 @@ func testConcurrentFinish(t *testing.T, s store.Store) {
 	var won, interrupted int
 	parallel(t, 6, func(i int) error {
 		if i%2 == 0 {
-			ids, err := s.InterruptExpired(ctx, start.Add(2*time.Hour))
+			ids, err := s.InterruptExpired(ctx, start.Add(2*time.Hour), nil)
 			mu.Lock()
 			interrupted += len(ids)
 			mu.Unlock()

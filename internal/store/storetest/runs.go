@@ -24,19 +24,19 @@ func testLease(t *testing.T, s store.Store) {
 	wantError(t, s.Renew(ctx, run.ID, store.Lease{Holder: Holder}), meshbench.Invalid)
 
 	// The lease that counts is the last one that was accepted.
-	ids, err := s.InterruptExpired(ctx, start.Add(90*time.Second))
+	ids, err := s.InterruptExpired(ctx, start.Add(90*time.Second), nil)
 	must(t, err)
 	if len(ids) != 0 {
 		t.Fatalf("a renewed lease expired: %v", ids)
 	}
 	// Nobody has noticed that it expired: its holder takes it up again.
 	must(t, s.Renew(ctx, run.ID, lease(10*time.Minute)))
-	ids, err = s.InterruptExpired(ctx, start.Add(10*time.Minute))
+	ids, err = s.InterruptExpired(ctx, start.Add(10*time.Minute), nil)
 	must(t, err)
 	if len(ids) != 0 {
 		t.Fatalf("a lease expired at its last moment, not after it: %v", ids)
 	}
-	ids, err = s.InterruptExpired(ctx, start.Add(10*time.Minute+1))
+	ids, err = s.InterruptExpired(ctx, start.Add(10*time.Minute+1), nil)
 	must(t, err)
 	if !slices.Equal(ids, []string{run.ID}) {
 		t.Fatalf("got %v, want %s interrupted", ids, run.ID)
@@ -53,7 +53,7 @@ func testInterruptExpired(t *testing.T, s store.Store) {
 		must(t, s.AddTrial(ctx, runs[i].ID, TrialOf("none", 1, uint64(i))))
 	}
 	must(t, s.Finish(ctx, Ended(runs[1], meshbench.Finished)))
-	ids, err := s.InterruptExpired(ctx, start.Add(3*time.Minute+time.Second))
+	ids, err := s.InterruptExpired(ctx, start.Add(3*time.Minute+time.Second), nil)
 	must(t, err)
 	if want := []string{runs[0].ID, runs[2].ID}; !slices.Equal(ids, want) {
 		t.Fatalf("interrupted %v, want %v", ids, want)
@@ -81,11 +81,31 @@ func testInterruptExpired(t *testing.T, s store.Store) {
 	wantError(t, s.Finish(ctx, Ended(runs[2], meshbench.Finished)), meshbench.Conflict, "interrupted")
 	// The others go on.
 	must(t, s.AddTrial(ctx, runs[4].ID, TrialOf("none", 2, 1)))
-	ids, err = s.InterruptExpired(ctx, start.Add(3*time.Minute+time.Second))
+	ids, err = s.InterruptExpired(ctx, start.Add(3*time.Minute+time.Second), nil)
 	must(t, err)
 	if len(ids) != 0 {
 		t.Errorf("interrupted again: %v", ids)
 	}
+}
+
+func testInterruptOfWhomIsGone(t *testing.T, s store.Store) {
+	ctx := t.Context()
+	lives, gone := RunAt(0), RunAt(1)
+	must(t, s.Create(ctx, lives, lease(time.Hour)))
+	killed := lease(time.Hour)
+	killed.Holder = "host/killed"
+	must(t, s.Create(ctx, gone, killed))
+	ids, err := s.InterruptExpired(ctx, start, func(holder string) bool { return holder == killed.Holder })
+	must(t, err)
+	if !slices.Equal(ids, []string{gone.ID}) {
+		t.Fatalf("interrupted %v, want %s", ids, gone.ID)
+	}
+	got, err := s.Run(ctx, gone.ID)
+	must(t, err)
+	if got.State != meshbench.Interrupted || len(got.Failures) != 1 || !strings.Contains(got.Failures[0].Message, killed.Holder) {
+		t.Errorf("the run says %s, %+v", got.State, got.Failures)
+	}
+	must(t, s.AddTrial(ctx, lives.ID, TrialOf("none", 1, 1)))
 }
 
 func testRemove(t *testing.T, s store.Store) {

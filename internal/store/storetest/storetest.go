@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"ContentHash", testContentHash},
 		{"Lease", testLease},
 		{"InterruptExpired", testInterruptExpired},
+		{"InterruptOfWhomIsGone", testInterruptOfWhomIsGone},
 		{"Remove", testRemove},
 		{"References", testReferences},
 		{"AmbiguousPrefix", testAmbiguousPrefix},
@@ -119,7 +120,7 @@ func testEmpty(t *testing.T, s store.Store) {
 	if e := wantError(t, err, meshbench.NotFound); e.Hint == "" {
 		t.Error("no hint says how to get a first run")
 	}
-	ids, err := s.InterruptExpired(ctx, start)
+	ids, err := s.InterruptExpired(ctx, start, nil)
 	must(t, err)
 	if len(ids) != 0 {
 		t.Errorf("interrupted %v in an empty store", ids)
@@ -286,7 +287,7 @@ func testEnded(t *testing.T, s store.Store) {
 	again := run
 	again.Headline = "something else"
 	wantError(t, s.Finish(ctx, again), meshbench.Conflict, run.ID)
-	ids, err := s.InterruptExpired(ctx, start.Add(1000*time.Hour))
+	ids, err := s.InterruptExpired(ctx, start.Add(1000*time.Hour), nil)
 	must(t, err)
 	if len(ids) != 0 {
 		t.Errorf("a finished run was interrupted: %v", ids)
@@ -385,7 +386,7 @@ func testEvents(t *testing.T, s store.Store) {
 	first, second := create(t, s, 0), create(t, s, 1)
 	must(t, s.AddTrial(ctx, first.ID, TrialOf("none", 1, 1)))
 	must(t, s.Finish(ctx, Ended(first, meshbench.Partial)))
-	_, err := s.InterruptExpired(ctx, start.Add(2*time.Hour))
+	_, err := s.InterruptExpired(ctx, start.Add(2*time.Hour), nil)
 	must(t, err)
 	must(t, s.Remove(ctx, first.ID, start))
 	wantError(t, s.Remove(ctx, first.ID, start), meshbench.NotFound) // which is no event
