@@ -86,7 +86,7 @@ func span(low, high *float64, unit string) string {
 	if low != nil && high != nil {
 		width = *high - *low
 	}
-	s := scaleOf(size, width, unit)
+	s := scaleOf(size, width/10, unit)
 	show := func(b *float64) string {
 		if b == nil {
 			return "unknown"

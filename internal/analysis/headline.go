@@ -307,7 +307,7 @@ func figure(e meshbench.Estimate) string {
 		size = math.Max(size, math.Max(math.Abs(*e.Low), math.Abs(*e.High)))
 		width = *e.High - *e.Low
 	}
-	s := scaleOf(size, width, e.Unit)
+	s := scaleOf(size, width/10, e.Unit)
 	text := s.number(e.Estimate) + s.unit
 	if e.Low != nil && e.High != nil {
 		text += fmt.Sprintf(" [%s, %s]", s.number(*e.Low), s.number(*e.High))
