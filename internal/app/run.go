@@ -161,17 +161,25 @@ func (u *usedRuntimes) ahead(ctx context.Context, cells []meshbench.Cell) error 
 		if err != nil {
 			return err
 		}
-		spec, err := driver.Render(mesh.Request{
+		if err := u.need(ctx, driver, mesh.Request{
 			Subject: c.Subject, Profile: c.Profile, Workload: c.Workload, Threads: 1,
 			Services: workload.Services{}.Services(c.Workload),
-		})
-		if err != nil {
+		}); err != nil {
 			return err
 		}
-		for _, ref := range spec.NeededRuntimes() {
-			if _, err := u.path(ctx, ref); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// need gets the runtimes of one deployment.
+func (u *usedRuntimes) need(ctx context.Context, driver mesh.Driver, request mesh.Request) error {
+	spec, err := driver.Render(request)
+	if err != nil {
+		return err
+	}
+	for _, ref := range spec.NeededRuntimes() {
+		if _, err := u.path(ctx, ref); err != nil {
+			return err
 		}
 	}
 	return nil

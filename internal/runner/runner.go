@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/analysis"
+	"github.com/meshbench/meshbench/internal/deploy"
 	"github.com/meshbench/meshbench/internal/infra"
 	"github.com/meshbench/meshbench/internal/load"
 	"github.com/meshbench/meshbench/internal/mesh"
@@ -34,20 +35,11 @@ type Machine interface {
 	Own() (uint64, error)
 }
 
-// Workload knows the services behind the mesh.
-type Workload interface {
-	// Services are those of a workload; load enters by the first.
-	Services(w meshbench.Workload) []meshbench.Service
-	// Processes are the applications; routes are the ways from one service to
-	// another, where a mesh is between them.
-	Processes(w meshbench.Workload, threads int, routes []meshbench.Route) []meshbench.Process
-}
-
 // Config is what a run needs from outside.
 type Config struct {
 	Infra    infra.Infrastructure
 	Driver   func(name string) (mesh.Driver, error)
-	Workload Workload
+	Workload deploy.Workload
 	Connect  func(ctx context.Context, w io.ReadWriteCloser) (Generator, error)
 	Machine  Machine // nil: not watched
 	Store    store.Store

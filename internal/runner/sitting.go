@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/deploy"
 	"github.com/meshbench/meshbench/internal/infra"
 	"github.com/meshbench/meshbench/internal/load"
 	"github.com/meshbench/meshbench/internal/mesh"
@@ -118,47 +119,15 @@ func (r *run) bringUp(ctx context.Context, sitting int, cell meshbench.Cell, up 
 
 func (r *run) deploy(ctx context.Context, cell meshbench.Cell) (*deployment, error) {
 	d := &deployment{key: deploymentKey(cell)}
-	var spec meshbench.Spec
-	name := cell.Subject.ID
-	if r.Infra.Deploys() {
-		driver, err := r.Driver(cell.Subject.Mesh)
-		if err != nil {
-			return nil, err
-		}
-		threads := max(1, len(r.Infra.Placement().SystemCPUs))
-		d.driver = driver
-		d.request = mesh.Request{
-			Subject: cell.Subject, Profile: cell.Profile, Workload: cell.Workload, Threads: threads,
-			Services: r.Workload.Services(cell.Workload),
-		}
-		if spec, err = driver.Render(d.request); err != nil {
-			return nil, err
-		}
-		spec.Processes = append(r.Workload.Processes(cell.Workload, threads, spec.Routes), spec.Processes...)
-		if err := spec.Validate(); err != nil {
-			return nil, err
-		}
+	var err error
+	if !r.Infra.Deploys() {
+		d.Deployment, err = r.Infra.Deploy(ctx, cell.Subject.ID, meshbench.Spec{}, nil)
+	} else if d.driver, err = r.Driver(cell.Subject.Mesh); err == nil {
+		d.request = mesh.Request{Subject: cell.Subject, Profile: cell.Profile, Workload: cell.Workload}
+		d.Deployment, err = deploy.Up(ctx, r.Infra, d.driver, r.Workload, &d.request)
 	}
-	up, err := r.Infra.Deploy(ctx, name, spec, func(ctx context.Context, access infra.Access, process string) error {
-		if d.driver == nil {
-			return nil
-		}
-		return d.driver.Prepare(ctx, access, d.request, process)
-	})
 	if err != nil {
 		return nil, err
-	}
-	d.Deployment = up
-	if d.driver != nil {
-		if err := d.driver.Configure(ctx, up, d.request); err != nil {
-			if died := up.Check(); died != nil {
-				err = died
-			}
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
-			defer cancel()
-			up.Close(closing)
-			return nil, err
-		}
 	}
 	return d, nil
 }
