@@ -71,7 +71,7 @@ func TestHeadline(t *testing.T) {
 			}
 			w.subjects = map[string]subject{"none": quiet, "next": {base: 250, spread: 1}}
 		}, nil,
-			"At 500 requests/s, next adds 90 µs [88, 93] to the median and 191 µs [186, 197] to p99 of none."},
+			"At 500 requests/s, next adds 90.0 µs [87.6, 92.6] to the median and 191 µs [186, 197] to p99 of none."},
 		{"saturated", func(w *world) {
 			w.change = func(t *meshbench.Trial) {
 				if t.Cell == "envoy" {
