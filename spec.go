@@ -12,6 +12,8 @@ import "slices"
 //	dir                       the process's own directory, where its Files are
 //	dirof "PROCESS"           that of another process
 //	program "RUNTIME"         the path of a runtime's program, of one in Runtimes
+//	content "FILE"            what is in a file of the process's own directory
+//	                          when it starts (in Args and Env only)
 type Spec struct {
 	Processes []Process
 	// Entry is where load enters: a process and one of its ports.
@@ -24,6 +26,36 @@ type Spec struct {
 	// Runtimes are needed beside those of the processes: what one of them
 	// starts itself.
 	Runtimes []string
+	// Namespaces are the networks that some of the processes have of their own,
+	// as pods do; the others share that of the infrastructure.
+	Namespaces []Namespace
+}
+
+// Namespace is a network of its own, joined to the others and to whoever
+// measures by one link.
+type Namespace struct {
+	Name      string   // unique in the Spec: "echo"
+	Processes []string // names; those of the workload, too
+	// Redirect is nil where connections stay as they are.
+	Redirect *Redirect
+}
+
+// Redirect sends the TCP connections of a namespace through a proxy in it, as
+// the rules in a pod do; the proxy learns where they were bound to (getsockopt
+// SO_ORIGINAL_DST).
+type Redirect struct {
+	Proxy string // the process whose own connections go their way
+	// Inbound and Outbound are ports of Proxy: connections from outside are
+	// sent to the first, those that other processes make to the second, but
+	// for those within the namespace.
+	Inbound, Outbound string
+	// Services are ports of Proxy on which nobody listens: connections to them,
+	// from outside and from within, are sent to Outbound. They stand for the
+	// addresses of services.
+	Services []string
+	// Direct are ports, of any process here, that are reached from outside
+	// without the proxy.
+	Direct []PortRef
 }
 
 // Route is the way from one service to another.

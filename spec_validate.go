@@ -49,8 +49,44 @@ func (s Spec) Validate() error {
 			return err
 		}
 	}
+	if err := s.validateNamespaces(names, ports); err != nil {
+		return err
+	}
 	if !ports[s.Entry] {
 		return Errorf(Invalid, "the entry is port %q of process %q, which is not declared", s.Entry.Port, s.Entry.Process)
+	}
+	return nil
+}
+
+func (s Spec) validateNamespaces(processes map[string]bool, ports map[PortRef]bool) error {
+	names, taken := map[string]bool{}, map[string]bool{}
+	for _, n := range s.Namespaces {
+		if !specName.MatchString(n.Name) || names[n.Name] {
+			return Errorf(Invalid, "the name of namespace %q is not made of a-z, 0-9 and inner hyphens, or is there twice", n.Name)
+		}
+		names[n.Name] = true
+		for _, p := range n.Processes {
+			if !processes[p] || taken[p] {
+				return Errorf(Invalid, "namespace %s: process %q does not exist, or is in a namespace already", n.Name, p)
+			}
+			taken[p] = true
+		}
+		r := n.Redirect
+		if r == nil {
+			continue
+		}
+		if !slices.Contains(n.Processes, r.Proxy) {
+			return Errorf(Invalid, "namespace %s: its proxy %q is not in it", n.Name, r.Proxy)
+		}
+		refs := slices.Clone(r.Direct)
+		for _, port := range append([]string{r.Inbound, r.Outbound}, r.Services...) {
+			refs = append(refs, PortRef{Process: r.Proxy, Port: port})
+		}
+		for _, ref := range refs {
+			if !ports[ref] {
+				return Errorf(Invalid, "namespace %s: port %q of process %q is not declared", n.Name, ref.Port, ref.Process)
+			}
+		}
 	}
 	return nil
 }
@@ -113,6 +149,7 @@ func (p Process) try(what, text string, ports map[PortRef]bool) error {
 		"dir":     func() string { return "." },
 		"dirof":   func(string) string { return "." },
 		"program": func(string) string { return "program" },
+		"content": func(string) string { return "" },
 	}).Parse(text)
 	if err == nil {
 		err = t.Execute(io.Discard, nil)

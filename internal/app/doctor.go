@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/infra/local"
 	"github.com/meshbench/meshbench/internal/runtimes"
 	"github.com/meshbench/meshbench/internal/telemetry"
 )
@@ -100,6 +102,12 @@ func (a *App) Doctor(ctx context.Context) []Finding {
 	} else {
 		l.Close()
 		add("ports", OK, "ports on loopback can be opened", "")
+	}
+	if err := local.CheckNamespaces(); err != nil {
+		e := meshbench.AsError(err)
+		add("namespaces", Warn, e.Message, e.Hint)
+	} else {
+		add("namespaces", OK, "networks as those of pods can be made", "")
 	}
 	a.lookAtPip(ctx, add)
 	a.lookAtRuntimes(ctx, add)

@@ -166,8 +166,18 @@ func BootID() (string, error) {
 // may not be looked at, it counts as one of them: better to trust than to
 // accuse.
 func Listens(port int, pids []int) (some, ours bool, err error) {
+	return listens("/proc/net", port, pids)
+}
+
+// ListensBeside is Listens in the network namespace of the last process, of
+// at least one.
+func ListensBeside(port int, pids []int) (some, ours bool, err error) {
+	return listens("/proc/"+strconv.Itoa(pids[len(pids)-1])+"/net", port, pids)
+}
+
+func listens(network string, port int, pids []int) (some, ours bool, err error) {
 	sockets := map[string]bool{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+	for _, table := range []string{network + "/tcp", network + "/tcp6"} {
 		text, err := os.ReadFile(table)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // no IPv6

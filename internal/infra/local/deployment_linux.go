@@ -95,6 +95,9 @@ func (d *deployment) start(ctx context.Context, prepare infra.Prepare) error {
 			d.ports[meshbench.PortRef{Process: p.Name, Port: port}] = n
 		}
 	}
+	if err := d.makeNamespaces(ctx); err != nil {
+		return err
+	}
 	// All files first: a process may refer to another's.
 	for _, p := range own {
 		if err := d.writeFiles(p); err != nil {
@@ -120,6 +123,85 @@ func (d *deployment) start(ctx context.Context, prepare infra.Prepare) error {
 		d.i.o.Logger.Debug("a process is ready", "deployment", d.name, "process", p.Name, "pid", r.id.PID, "after", time.Since(r.started))
 	}
 	return d.Check()
+}
+
+// namespaceOf is the namespace of a process, or nil.
+func (d *deployment) namespaceOf(process string) *meshbench.Namespace {
+	for i, n := range d.spec.Namespaces {
+		if slices.Contains(n.Processes, process) {
+			return &d.spec.Namespaces[i]
+		}
+	}
+	return nil
+}
+
+// makeNamespaces has the supervisor make them, and gives their processes
+// their addresses.
+func (d *deployment) makeNamespaces(ctx context.Context) error {
+	if len(d.spec.Namespaces) == 0 {
+		return nil
+	}
+	r := networkRequest{Name: d.dir}
+	for _, n := range d.spec.Namespaces {
+		made := namespaceRequest{Name: n.Name}
+		if n.Redirect != nil {
+			numbers, err := d.redirect(n)
+			if err != nil {
+				return err
+			}
+			made.Redirect = numbers
+		}
+		r.Namespaces = append(r.Namespaces, made)
+	}
+	answer, err := d.supervisor.call(ctx, request{Op: opNetwork, Network: &r})
+	if err != nil {
+		e := noNamespaces(err)
+		e.Message = d.name + ": " + e.Message
+		return e
+	}
+	for _, n := range d.spec.Namespaces {
+		for _, p := range n.Processes {
+			d.hosts[p] = answer.Addresses[n.Name]
+		}
+	}
+	return nil
+}
+
+// redirect has the numbers of a namespace's rules. The ports by which
+// Meshbench itself asks a workload are reached straight.
+func (d *deployment) redirect(n meshbench.Namespace) (*redirectRequest, error) {
+	out := &redirectRequest{Group: proxyGroup}
+	number := func(process, port string) (uint16, error) {
+		v, err := d.port(process, port)
+		return uint16(v), err
+	}
+	var err error
+	if out.Inbound, err = number(n.Redirect.Proxy, n.Redirect.Inbound); err != nil {
+		return nil, err
+	}
+	if out.Outbound, err = number(n.Redirect.Proxy, n.Redirect.Outbound); err != nil {
+		return nil, err
+	}
+	for _, s := range n.Redirect.Services {
+		v, err := number(n.Redirect.Proxy, s)
+		if err != nil {
+			return nil, err
+		}
+		out.Services = append(out.Services, v)
+	}
+	for _, ref := range n.Redirect.Direct {
+		v, err := number(ref.Process, ref.Port)
+		if err != nil {
+			return nil, err
+		}
+		out.Direct = append(out.Direct, v)
+	}
+	for _, p := range n.Processes {
+		if v, err := number(p, workload.ControlPort); err == nil {
+			out.Direct = append(out.Direct, v)
+		}
+	}
+	return out, nil
 }
 
 func (d *deployment) writeFiles(p meshbench.Process) error {
@@ -163,10 +245,17 @@ func (d *deployment) startProcess(p meshbench.Process) (*running, error) {
 		spec: p, log: filepath.Join(d.logs, p.Name+".log"),
 		started: time.Now(), ended: make(chan struct{}),
 	}
-	id, exit, err := d.supervisor.start(startRequest{
+	request := startRequest{
 		Name: d.name + "/" + p.Name, Path: path, Args: args, Env: env,
 		Dir: d.dirs[p.Name], Log: r.log, CPUs: d.i.placement.SystemCPUs,
-	})
+	}
+	if n := d.namespaceOf(p.Name); n != nil {
+		request.Network, request.Namespace = d.dir, n.Name
+		if n.Redirect != nil && n.Redirect.Proxy == p.Name {
+			request.Group = proxyGroup
+		}
+	}
+	id, exit, err := d.supervisor.start(request)
 	if err != nil {
 		return nil, meshbench.Errorf(meshbench.Unavailable, "%s: process %q cannot be started: %w", d.name, p.Name, err)
 	}
@@ -359,6 +448,12 @@ func (d *deployment) Close(ctx context.Context) error {
 	}
 	if failed != nil {
 		return failed
+	}
+	if len(d.spec.Namespaces) > 0 {
+		// Where the supervisor has ended, they have ended with it.
+		if _, err := d.supervisor.call(ctx, request{Op: opUnnetwork, Network: &networkRequest{Name: d.dir}}); err != nil && err != errSupervisorEnded {
+			return meshbench.Errorf(meshbench.Unavailable, "%s: its namespaces cannot be removed: %w", d.name, err)
+		}
 	}
 	d.closed = true
 	ports := maps.Clone(d.ports)

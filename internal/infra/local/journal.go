@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"github.com/meshbench/meshbench/internal/telemetry"
@@ -29,6 +30,18 @@ type journal struct {
 	Pipes []uint64 `json:"pipes"`
 	// Paths are directories made for them, to be removed.
 	Paths []string `json:"paths"`
+	// Links are network links of this machine that may have been made. They
+	// carry the journal's mark, and lead to namespaces that end with the
+	// processes.
+	Links []string `json:"links,omitempty"`
+}
+
+// linkName is the name of a network's link on this machine.
+var linkName = regexp.MustCompile(`^mb[0-9]{1,3}$`)
+
+// mark is the alias of links that belong to the journal's supervisor.
+func (j journal) mark() string {
+	return fmt.Sprintf("meshbench %d-%d", j.Supervisor.PID, j.Supervisor.StartTicks)
 }
 
 // entry is a process, or a descendant of one as last seen.
@@ -78,6 +91,11 @@ func parseJournal(text []byte) (journal, error) {
 	for _, p := range j.Paths {
 		if !filepath.IsAbs(p) || filepath.Clean(p) != p || p == "/" {
 			return journal{}, fmt.Errorf("it names the path %q", p)
+		}
+	}
+	for _, l := range j.Links {
+		if !linkName.MatchString(l) {
+			return journal{}, fmt.Errorf("it names the link %q", l)
 		}
 	}
 	return j, nil

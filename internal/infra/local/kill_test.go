@@ -30,6 +30,7 @@ type victim struct {
 	cmd             *exec.Cmd
 	out             *bufio.Reader
 	dir, state, nap string
+	supervised      int // the supervisor's process, once deployed
 }
 
 func newVictim(t *testing.T) *victim {
@@ -60,6 +61,10 @@ func (v *victim) awaitDeployed() {
 	v.t.Helper()
 	if line, err := v.out.ReadString('\n'); err != nil || line != "deployed\n" {
 		v.t.Fatalf("it said %q, error %v", line, err)
+	}
+	v.supervised = v.supervisor()
+	if v.supervised != 0 && len(links(v.t, v.supervised)) != 1 {
+		v.t.Errorf("links %v, want one", links(v.t, v.supervised))
 	}
 }
 
@@ -117,7 +122,8 @@ func (v *victim) journals() []string {
 func (v *victim) awaitClean() {
 	v.t.Helper()
 	deadline := time.Now().Add(patience)
-	for len(v.napping()) > 0 || len(v.journals()) > 0 {
+	// The kernel removes a namespace a moment after its last process.
+	for len(v.napping()) > 0 || len(v.journals()) > 0 || v.supervised != 0 && len(links(v.t, v.supervised)) > 0 {
 		if time.Now().After(deadline) {
 			v.t.Fatalf("still there: %v, journals %v", v.napping(), v.journals())
 		}
@@ -133,6 +139,9 @@ func (v *victim) assertClean() {
 	}
 	if left := v.journals(); len(left) > 0 {
 		v.t.Errorf("journals are left: %v", left)
+	}
+	if left := links(v.t, v.supervised); v.supervised != 0 && len(left) > 0 {
+		v.t.Errorf("links are left: %v", left)
 	}
 	if _, err := os.Stat(filepath.Join(v.dir, "deployments")); !os.IsNotExist(err) {
 		v.t.Errorf("the deployments' directory is left: %v", err)

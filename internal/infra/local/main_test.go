@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		_, err = io.Copy(os.Stdout, os.Stdin)
 	case "measure":
 		err = measure(ctx, os.Args[2], os.Args[3], os.Args[4])
+	case "pod":
+		err = pod(os.Args[2:])
 	case "lock":
 		err = holdLock(ctx)
 	default:
@@ -91,7 +93,14 @@ func measure(ctx context.Context, dir, stateDir, mark string) error {
 		return err
 	}
 	for n := range 2 {
-		if _, err := i.Deploy(ctx, fmt.Sprint("families-", n), families(mark), nil); err != nil {
+		spec := families(mark)
+		if n == 1 {
+			// In a network of their own, which must be gone, too.
+			for _, p := range spec.Processes {
+				spec.Namespaces = append(spec.Namespaces, meshbench.Namespace{Name: p.Name, Processes: []string{p.Name}})
+			}
+		}
+		if _, err := i.Deploy(ctx, fmt.Sprint("families-", n), spec, nil); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,11 @@ func (d *deployment) checkPorts(r *running) error {
 	pids := append(telemetry.Descendants(r.id.PID), r.id.PID)
 	for _, name := range r.spec.Ports {
 		port := d.ports[meshbench.PortRef{Process: r.spec.Name, Port: name}]
-		some, ours, err := telemetry.Listens(port, pids)
+		listens := telemetry.Listens
+		if d.namespaceOf(r.spec.Name) != nil {
+			listens = telemetry.ListensBeside
+		}
+		some, ours, err := listens(port, pids)
 		if err != nil {
 			return meshbench.Errorf(meshbench.Unavailable, "%s: who listens on port %d cannot be read: %w", d.name, port, err)
 		}

@@ -73,6 +73,11 @@ func recoverJournal(ctx context.Context, path string) ([]Ended, error) {
 		if ended, err = endAll(ctx, j); err != nil {
 			return ended, err
 		}
+		for _, l := range j.Links {
+			if err := removeLink(l, j.mark()); err != nil {
+				return ended, err
+			}
+		}
 	}
 	for _, p := range j.Paths {
 		if err := os.RemoveAll(p); err != nil {

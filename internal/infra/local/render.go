@@ -3,6 +3,7 @@ package local
 import (
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -77,6 +78,19 @@ func (l layout) program(runtime string) (string, error) {
 	return p, nil
 }
 
+// content returns what is in a file of a process's directory.
+func (l layout) content(process, name string) (string, error) {
+	dir, err := l.dir(process)
+	if err != nil {
+		return "", err
+	}
+	if !filepath.IsLocal(name) {
+		return "", meshbench.Errorf(meshbench.Internal, "process %q has no file %q in its directory", process, name)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	return string(text), err
+}
+
 // render fills in a text of a process. where says which text it is, for the
 // error.
 func (l layout) render(process, where, text string) (string, error) {
@@ -91,6 +105,7 @@ func (l layout) render(process, where, text string) (string, error) {
 		"dir":     func() (string, error) { return l.dir(process) },
 		"dirof":   l.dir,
 		"program": l.program,
+		"content": func(name string) (string, error) { return l.content(process, name) },
 	}).Parse(text)
 	var b strings.Builder
 	if err == nil {

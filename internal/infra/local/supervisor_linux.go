@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/meshbench/meshbench/internal/infra/process"
@@ -75,6 +76,7 @@ func Supervise(ctx context.Context, in io.Reader, out io.Writer) error {
 		processes: map[int]*supervised{},
 		started:   make(chan struct{}, 1),
 		replies:   newQueue(),
+		networks:  map[string]*network{},
 	}
 	defer s.starter.Close()
 	go s.replies.drain(out)
@@ -90,6 +92,7 @@ type supervisor struct {
 	replies  *queue
 	started  chan struct{} // a child exists: the reaper may wait
 	notes    *time.Timer
+	networks map[string]*network // by deployment; of serve, and then of end
 
 	// mu is held wherever a child is started, signalled or collected, so that
 	// no signal ever goes to a process id that was given back.
@@ -128,6 +131,12 @@ func (s *supervisor) serve(in io.Reader) {
 			s.answer(r.ID, reply{}, s.signal(r.PID, r.Signal))
 		case opStop:
 			go func() { s.answer(r.ID, reply{}, s.stop(r.PID, time.Duration(r.GraceMS)*time.Millisecond)) }()
+		case opNetwork:
+			addresses, err := s.network(r.Network)
+			s.answer(r.ID, reply{Addresses: addresses}, err)
+		case opUnnetwork:
+			s.unnetwork(r.Network)
+			s.answer(r.ID, reply{}, nil)
 		default:
 			s.answer(r.ID, reply{}, fmt.Errorf("unknown operation %q", r.Op))
 		}
@@ -155,6 +164,87 @@ func (s *supervisor) open(stateDir, dir string) (string, error) {
 	s.stateDir = stateDir
 	s.journal.Paths = []string{dir}
 	return s.journal.path(stateDir), s.journal.write(stateDir)
+}
+
+// network makes the namespaces of a deployment and returns their addresses.
+func (s *supervisor) network(r *networkRequest) (map[string]string, error) {
+	if r == nil || s.networks[r.Name] != nil {
+		return nil, errors.New("no network to make")
+	}
+	// The link is in the journal before it is made, like everything.
+	note := func(link string) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if slices.Contains(s.journal.Links, link) {
+			return nil
+		}
+		s.journal.Links = append(s.journal.Links, link)
+		return s.journal.write(s.stateDir)
+	}
+	n, addresses, err := makeNetwork(*r, s.journal.mark(), note)
+	if err != nil {
+		return nil, err
+	}
+	s.networks[r.Name] = n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetLinks()
+	return addresses, nil
+}
+
+// unnetwork removes the namespaces of a deployment whose processes have
+// ended.
+func (s *supervisor) unnetwork(r *networkRequest) {
+	if r == nil || s.networks[r.Name] == nil {
+		return
+	}
+	s.networks[r.Name].close()
+	delete(s.networks, r.Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forgetLinks()
+}
+
+// forgetLinks leaves the links in the journal that are; mu is held.
+func (s *supervisor) forgetLinks() {
+	s.journal.Links = nil
+	for _, n := range s.networks {
+		s.journal.Links = append(s.journal.Links, n.link)
+	}
+	_ = s.journal.write(s.stateDir) // see start
+}
+
+// within calls fork on the starter's thread, in a namespace of a network
+// where one is named.
+func (s *supervisor) within(r *startRequest, fork func() error) (func() error, error) {
+	if r.Network == "" {
+		return fork, nil
+	}
+	n := s.networks[r.Network]
+	if n == nil {
+		return nil, fmt.Errorf("there is no network %q", r.Network)
+	}
+	ns, ok := n.namespaces[r.Namespace]
+	if !ok {
+		return nil, fmt.Errorf("there is no namespace %q", r.Namespace)
+	}
+	return func() error {
+		home, err := netns.GetFromPath("/proc/thread-self/ns/net")
+		if err != nil {
+			return err
+		}
+		defer home.Close()
+		if err := netns.Set(ns); err != nil {
+			return err
+		}
+		err = fork()
+		if back := netns.Set(home); back != nil {
+			// What this thread starts from now on would be in the wrong network.
+			s.starter.Close()
+			return errors.Join(err, back)
+		}
+		return err
+	}, nil
 }
 
 // start forks from the starter's thread. The child is killed by the kernel
@@ -187,16 +277,23 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	// the first: the supervisor still ends everything.
 	s.journal.Pipes = append(s.journal.Pipes, p.pipe)
 	_ = s.journal.write(s.stateDir)
-	err = s.starter.Run(r.CPUs, func() error {
+	attributes := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if r.Group != 0 {
+		attributes.Credential = &syscall.Credential{Uid: uint32(os.Geteuid()), Gid: r.Group, NoSetGroups: true}
+	}
+	fork, err := s.within(r, func() error {
 		pid, err := syscall.ForkExec(r.Path, append([]string{r.Path}, r.Args...), &syscall.ProcAttr{
 			Dir:   r.Dir,
 			Env:   append([]string{}, r.Env...),
 			Files: []uintptr{s.null.Fd(), logWrite.Fd(), logWrite.Fd()},
-			Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+			Sys:   attributes,
 		})
 		p.PID = pid
 		return err
 	})
+	if err == nil {
+		err = s.starter.Run(r.CPUs, fork)
+	}
 	if err != nil {
 		logRead.Close()
 		s.journal.Pipes = slices.DeleteFunc(s.journal.Pipes, func(n uint64) bool { return n == p.pipe })
@@ -444,6 +541,10 @@ func (s *supervisor) end() error {
 			_ = process.Signal(d.Identity, unix.SIGKILL)
 		}
 		time.Sleep(2 * time.Millisecond)
+	}
+	for name, n := range s.networks {
+		n.close()
+		delete(s.networks, name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
