@@ -71,7 +71,10 @@ func rules() []rule {
 		{from: in("runner"), forbidden: under(in("infra/local", "infra/endpoint", "mesh/envoy", "mesh/none", "mesh/builtin", "store/sqlstore", "load/worker", "app", "cli")...), why: "the runner sees interfaces only"},
 		{from: all, except: in("store/sqlstore"), forbidden: under("database/sql", "modernc.org/sqlite", "github.com/pressly/goose/v3"), why: "SQL only in sqlstore"},
 		{from: all, except: in("cli"), forbidden: under("github.com/spf13/cobra"), why: "cobra only in cli"},
-		{from: all, except: in("mesh/envoy"), forbidden: under("github.com/envoyproxy/go-control-plane", "google.golang.org/grpc"), why: "Envoy's API only in its driver"},
+		{from: all, except: in("mesh/envoy"), forbidden: under("github.com/envoyproxy/go-control-plane"), why: "Envoy's API only in its driver"},
+		{from: all, except: in("mesh/linkerd"), forbidden: under("github.com/linkerd/linkerd2-proxy-api"), why: "Linkerd's API only in its driver"},
+		{from: all, except: in("mesh/envoy", "mesh/linkerd"), forbidden: under("google.golang.org/grpc"), why: "gRPC only in drivers that speak it"},
+		{from: all, except: in("infra/local"), forbidden: under("github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables"), why: "namespaces only in the infrastructure that makes them"},
 		{from: all, except: in("app", "cli"), forbidden: under(in("mesh/builtin", "store/sqlstore", "app")...), why: "concrete things are named in app alone"},
 	}
 }
@@ -143,6 +146,8 @@ func TestArchitectureCheckCanFail(t *testing.T) {
 		{ImportPath: module + "/internal/report", Imports: []string{"database/sql"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"github.com/spf13/cobra"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"google.golang.org/grpc"}},
+		{ImportPath: module + "/internal/mesh/none", Imports: []string{"github.com/linkerd/linkerd2-proxy-api/go/inbound"}},
+		{ImportPath: module + "/internal/mesh/linkerd", Imports: []string{"github.com/vishvananda/netlink"}},
 	} {
 		if len(broken([]pkg{p})) == 0 {
 			t.Errorf("%s may import %v", p.ImportPath, p.Imports)

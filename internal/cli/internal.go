@@ -8,6 +8,7 @@ import (
 	"github.com/meshbench/meshbench/internal/infra/local"
 	"github.com/meshbench/meshbench/internal/load/worker"
 	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
+	linkerd "github.com/meshbench/meshbench/internal/mesh/linkerd/controlplane"
 	"github.com/meshbench/meshbench/internal/workload"
 )
 
@@ -63,6 +64,14 @@ func newControlPlane(e *env) *cobra.Command {
 	}
 	envoy.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:18000", "address of the ADS server")
 	envoy.Flags().StringVar(&o.Admin, "admin", "127.0.0.1:18001", "address that takes the configuration")
-	cmd.AddCommand(envoy)
+	var l linkerd.Options
+	forLinkerd := &cobra.Command{
+		Use: "linkerd", Short: "Configure Linkerd's proxies over Linkerd's API", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return linkerd.Serve(cmd.Context(), l) },
+	}
+	forLinkerd.Flags().StringVar(&l.Listen, "listen", "127.0.0.1:8086", "address of the API")
+	forLinkerd.Flags().StringVar(&l.Admin, "admin", "127.0.0.1:8087", "address that takes the configuration")
+	forLinkerd.Flags().StringVar(&l.Credentials, "credentials", "credentials.json", "file with its certificate and the authority")
+	cmd.AddCommand(envoy, forLinkerd)
 	return cmd
 }
