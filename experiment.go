@@ -135,12 +135,6 @@ type Workload struct {
 	Assertions []Assertion `json:"assertions"`
 }
 
-// Topology is the shape of the services: a chain of n, of which this version
-// has n = 1.
-type Topology struct {
-	Chain int `json:"chain"`
-}
-
 // Request is what is sent. BodyBytes zero bytes are sent where Body is empty.
 type Request struct {
 	Method    string            `json:"method"`
@@ -214,6 +208,7 @@ type Axis struct {
 // AxisFields are the scalar fields that may be axes.
 var AxisFields = []string{
 	"profile",
+	"workload.topology.chain", "workload.topology.fan_out",
 	"workload.request.method", "workload.request.path", "workload.request.body_bytes",
 	"workload.response.body_bytes",
 	"load.rate", "load.arrivals", "load.connections", "load.keep_alive", "load.timeout",

@@ -299,6 +299,18 @@ type Proof struct {
 	Plaintext   uint64      `json:"plaintext"`           // connections between the proxies that were not
 	PeerName    string      `json:"peer_name,omitempty"` // as the application saw it
 	Reason      string      `json:"reason,omitempty"`    // why it failed or does not apply
+	Hops        []HopProof  `json:"hops,omitempty"`      // between services; the way in is above
+}
+
+// HopProof is what was counted between two services.
+type HopProof struct {
+	From        string `json:"from"`
+	To          string `json:"to"`
+	Expected    uint64 `json:"expected"`     // requests that those sent make here, where nothing fails
+	ClientProxy uint64 `json:"client_proxy"` // that the sender's proxy sent on; connections where it knows no requests
+	ServerProxy uint64 `json:"server_proxy"` // that the receiver's got
+	Handshakes  uint64 `json:"handshakes"`
+	Plaintext   uint64 `json:"plaintext"`
 }
 
 // Setting is one row of the table of settings as observed.

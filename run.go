@@ -180,6 +180,20 @@ type CellResult struct {
 	Proof         Proof                        `json:"proof"`  // summed over trials; the worst status
 	Settings      []Setting                    `json:"settings"`
 	Roles         []Usage                      `json:"roles"` // medians over sittings, peaks as maxima
+	Hops          *HopCost                     `json:"hops,omitempty"`
+}
+
+// HopCost is how a request walks the services of a cell, and what each hop of
+// it costs.
+type HopCost struct {
+	Hops  int `json:"hops"`  // ways from a sender to a service per request: pairs of proxies
+	Depth int `json:"depth"` // of them, those that follow one another
+	// ProxyCPU is the CPU of all proxies for 1,000 requests, divided by Hops;
+	// the median over sittings; nil where there are no proxies.
+	ProxyCPU *float64 `json:"proxy_cpu_ms_per_1000_requests"`
+	// AddedP50 is the difference of response.p50 from the baseline, with its
+	// interval, divided by Depth; nil where there is none.
+	AddedP50 *Estimate `json:"added_p50"`
 }
 
 // GeneratorHealth is how the generator fared over all trials.

@@ -68,6 +68,9 @@ func Analyse(run meshbench.Run, trials []meshbench.Trial) meshbench.Result {
 			resources = append(resources, a.resources(c)...)
 		}
 	}
+	for i := range a.cells {
+		a.cells[i].Hops = a.hops(a.cells[i], latencies)
+	}
 	a.doubts(latencies)
 
 	r := meshbench.Result{

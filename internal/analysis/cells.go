@@ -222,6 +222,7 @@ func (a *analysis) proof(cell string, trials []*meshbench.Trial) meshbench.Proof
 		sum.Application += p.Application
 		sum.Handshakes += p.Handshakes
 		sum.Plaintext += p.Plaintext
+		sum.Hops = addHops(sum.Hops, p.Hops)
 		if p.PeerName != "" {
 			sum.PeerName = p.PeerName
 		}
@@ -242,6 +243,24 @@ func (a *analysis) proof(cell string, trials []*meshbench.Trial) meshbench.Proof
 	}
 	if sum.Status == "" {
 		sum.Status = meshbench.NotApplicable
+	}
+	return sum
+}
+
+// addHops sums what was counted between services.
+func addHops(sum, more []meshbench.HopProof) []meshbench.HopProof {
+	for _, h := range more {
+		i := slices.IndexFunc(sum, func(s meshbench.HopProof) bool { return s.From == h.From && s.To == h.To })
+		if i < 0 {
+			sum = append(sum, meshbench.HopProof{From: h.From, To: h.To})
+			i = len(sum) - 1
+		}
+		s := &sum[i]
+		s.Expected += h.Expected
+		s.ClientProxy += h.ClientProxy
+		s.ServerProxy += h.ServerProxy
+		s.Handshakes += h.Handshakes
+		s.Plaintext += h.Plaintext
 	}
 	return sum
 }

@@ -196,13 +196,13 @@ func sittingCost(cells []meshbench.Cell, blocks int, deploys bool) time.Duration
 		subject  string
 		profile  meshbench.Profile
 		protocol meshbench.Protocol
-		topology meshbench.Topology
+		topology string
 		response meshbench.Response
 	}
 	up := map[deployment]bool{}
 	var cost time.Duration
 	for _, c := range cells {
-		up[deployment{c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology, c.Workload.Response}] = true
+		up[deployment{c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology.String(), c.Workload.Response}] = true
 		cost += c.Load.Warmup.Std() + time.Duration(blocks)*(c.Load.Settle.Std()+c.Load.Trial.Std()+perTrial)
 	}
 	if deploys {

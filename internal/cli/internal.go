@@ -2,9 +2,11 @@ package cli
 
 import (
 	"context"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/infra/local"
 	"github.com/meshbench/meshbench/internal/load/worker"
 	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
@@ -40,14 +42,29 @@ func newWorkload(e *env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var o workload.Options
+	var node string
 	echo := &cobra.Command{
-		Use: "echo", Short: "Answer every request with the same number of bytes", Args: noArguments,
+		Use: "echo", Short: "Answer every request with the same number of bytes, or as it asks", Args: noArguments,
 		Example: "  meshbench workload echo --listen 127.0.0.1:8080 --body-bytes 1024",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return workload.Serve(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if node != "" {
+				text, err := os.ReadFile(node)
+				if err != nil {
+					return meshbench.Errorf(meshbench.Invalid, "the service's node: %w", err)
+				}
+				if o.Node, err = workload.ReadNode(text); err != nil {
+					return err
+				}
+			}
+			return workload.Serve(cmd.Context(), o)
+		},
 	}
 	echo.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address of the workload")
 	echo.Flags().StringVar(&o.Control, "control", "", "address that tells what was received")
 	echo.Flags().IntVar(&o.BodyBytes, "body-bytes", 1024, "length of every answer")
+	echo.Flags().StringVar(&o.Service, "service", meshbench.EchoService, "name of the service")
+	echo.Flags().IntVar(&o.Instance, "instance", 0, "number of the instance, from 0")
+	echo.Flags().StringVar(&node, "node", "", "JSON file: the service's own time, errors and calls")
 	cmd.AddCommand(echo)
 	return cmd
 }

@@ -28,7 +28,7 @@ func experimentFlags(cmd *cobra.Command) *experiment.Flags {
 	fl.StringArrayVar(&f.URLs, "url", nil, "NAME=URL of an endpoint; repeat it for each")
 	fl.Var(&f.Profile, "profile", "parity (same threads, TLS, logging for all)|shipped (the product's defaults)")
 	fl.Var(&f.Protocol, "protocol", "http1")
-	fl.Var(&f.Topology, "topology", "chain=1")
+	fl.Var(&f.Topology, "topology", "chain=5 or fan_out=3 (several sizes: chain=1,5), or a workload of the catalogue: shop@1")
 	fl.Var(&f.Rate, "rate", "requests per second, or max for a closed loop; 200,800 measures both")
 	fl.Var(&f.Arrivals, "arrivals", "poisson|constant")
 	fl.Var(&f.Connections, "connections", "connections that the generator keeps")

@@ -10,6 +10,8 @@ import (
 // call them.
 var axisNames = map[string]struct{ id, axis string }{
 	"profile":                      {"profile", "profile"},
+	"workload.topology.chain":      {"chain", "chain"},
+	"workload.topology.fan_out":    {"fan_out", "fan_out"},
 	"workload.request.method":      {"method", "method"},
 	"workload.request.path":        {"path", "path"},
 	"workload.request.body_bytes":  {"request_bytes", "request_body_bytes"},
@@ -29,9 +31,9 @@ var axisNames = map[string]struct{ id, axis string }{
 // meshbench.AxisFields, varies slowest) one cell per subject, in their order.
 // An id is the subject's id with what the axes set: "envoy/rate=200". Axes
 // has rate_rps always (nil: closed loop) and each other field that varies:
-// profile, method, path, request_body_bytes, response_body_bytes, arrivals,
-// connections, keep_alive, and timeout, warmup, settle and trial as
-// durations in text. The error is that of Validate.
+// profile, chain, fan_out, method, path, request_body_bytes,
+// response_body_bytes, arrivals, connections, keep_alive, and timeout,
+// warmup, settle and trial as durations in text. The error is that of Validate.
 func Cells(e meshbench.Experiment) ([]meshbench.Cell, error) {
 	if err := Validate(e); err != nil {
 		return nil, err
@@ -105,6 +107,10 @@ func fieldValue(e meshbench.Experiment, field string) any {
 	switch field {
 	case "profile":
 		return string(e.Profile)
+	case "workload.topology.chain":
+		return e.Workload.Topology.Chain
+	case "workload.topology.fan_out":
+		return e.Workload.Topology.FanOut
 	case "workload.request.method":
 		return e.Workload.Request.Method
 	case "workload.request.path":

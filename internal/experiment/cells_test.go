@@ -36,6 +36,14 @@ func TestCells(t *testing.T) {
 			"none/response_bytes=1024 <-  map[rate_rps:500 response_body_bytes:1024] echo@1 loopback ",
 			"none/response_bytes=9 <-  map[rate_rps:500 response_body_bytes:9]  loopback ",
 		}},
+		"one hop and five": {"{subjects: [none], workload: {topology: {chain: [1, 5]}}}", []string{
+			"none/chain=1 <-  map[chain:1 rate_rps:500] echo@1 loopback ",
+			"none/chain=5 <-  map[chain:5 rate_rps:500]  loopback ",
+		}},
+		"fan-outs": {"{subjects: [none], workload: {topology: {fan_out: [2, 4]}}}", []string{
+			"none/fan_out=2 <-  map[fan_out:2 rate_rps:500]  loopback ",
+			"none/fan_out=4 <-  map[fan_out:4 rate_rps:500]  loopback ",
+		}},
 		"every other axis": {`{subjects: [none], workload: {request: {method: [GET, PUT], path: [/a]}}, load: {keep_alive: [true, false], trial: [1000ms]}}`, []string{
 			"none/method=GET/keep_alive=true <-  map[keep_alive:true method:GET rate_rps:500]  loopback ",
 			"none/method=GET/keep_alive=false <-  map[keep_alive:false method:GET rate_rps:500]  loopback ",

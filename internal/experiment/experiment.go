@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/workload"
 )
 
 // Defaults returns the experiment that an empty document means: no mesh
@@ -27,7 +28,7 @@ func Defaults() meshbench.Experiment {
 		Infrastructure: meshbench.Local,
 		Subjects:       []string{"none", "envoy"},
 		Profile:        meshbench.Parity,
-		Workload:       echo1(),
+		Workload:       defaultWorkload(),
 		Load: meshbench.Load{
 			Rate:        500,
 			Arrivals:    meshbench.Poisson,
@@ -45,31 +46,8 @@ func Defaults() meshbench.Experiment {
 	}
 }
 
-// echo1 is the workload echo@1 of the catalogue. It never changes: a change
-// is echo@2.
-func echo1() meshbench.Workload {
-	return meshbench.Workload{
-		Name:       "echo@1",
-		Protocol:   meshbench.HTTP1,
-		Topology:   meshbench.Topology{Chain: 1},
-		Request:    meshbench.Request{Method: "GET", Path: "/"},
-		Response:   meshbench.Response{BodyBytes: 1024},
-		Assertions: []meshbench.Assertion{},
-	}
-}
-
-// catalogueName returns the name of the workload in the catalogue that w
-// equals, whatever it is called; empty: none.
-func catalogueName(w meshbench.Workload) string {
-	known := echo1()
-	if w.Protocol == known.Protocol && w.Topology == known.Topology &&
-		w.Request.Method == known.Request.Method && w.Request.Path == known.Request.Path &&
-		w.Request.BodyBytes == known.Request.BodyBytes && w.Request.Body == "" &&
-		len(w.Request.Headers) == 0 && w.Response == known.Response && len(w.Assertions) == 0 {
-		return known.Name
-	}
-	return ""
-}
+// defaultWorkload is the first of the catalogue.
+func defaultWorkload() meshbench.Workload { return workload.Catalogue()[0].Workload }
 
 // workloadName returns the name that the workload of an experiment has. An
 // endpoint's application is somebody else's, so it has none; neither has one
@@ -83,7 +61,7 @@ func workloadName(e meshbench.Experiment) string {
 			return ""
 		}
 	}
-	return catalogueName(e.Workload)
+	return workload.NameOf(e.Workload)
 }
 
 const seeReference = "meshbench schema experiment prints what an experiment may contain; docs/experiment.md explains it"
@@ -112,10 +90,15 @@ func Parse(name string, data []byte) (meshbench.Experiment, error) {
 		}
 	}
 	e := Defaults()
+	w, _ := doc["workload"].(map[string]any)
+	asked, _ := w["name"].(string)
+	if entry, ok := workload.Find(asked); ok {
+		e.Workload = entry.Workload
+	}
 	if err := decode(doc, &e); err != nil {
 		return meshbench.Experiment{}, err
 	}
-	if w, _ := doc["workload"].(map[string]any); w["name"] == nil {
+	if asked == "" {
 		e.Workload.Name = workloadName(e)
 	}
 	canonical(&e)

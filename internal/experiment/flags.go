@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/workload"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -45,7 +46,7 @@ type Flags struct {
 
 	Profile     Text // --profile parity
 	Protocol    Text // --protocol http1
-	Topology    Text // --topology chain=1
+	Topology    Text // --topology chain=1,5 or a workload of the catalogue
 	Rate        Text // --rate 200,800
 	Arrivals    Text // --arrivals poisson
 	Connections Text // --connections 32
@@ -76,6 +77,9 @@ func Apply(e meshbench.Experiment, f Flags) (meshbench.Experiment, error) {
 	}
 	a := application{doc: doc, ms: &mistakes{}, flags: map[string]string{}}
 	a.infrastructure(e, f)
+	if f.Topology.given {
+		a.topology(f.Topology.text)
+	}
 	for _, s := range []struct {
 		flag, field string
 		text        Text
@@ -98,9 +102,6 @@ func Apply(e meshbench.Experiment, f Flags) (meshbench.Experiment, error) {
 			a.set(s.flag, s.field, a.read(s.flag, s.field, s.text.text))
 		}
 	}
-	if f.Topology.given {
-		a.topology(f.Topology.text)
-	}
 	a.planned("--streams", "load", "streams", f.Streams)
 	a.planned("--until", "", "until", f.Until)
 	if f.FailOn != nil {
@@ -114,7 +115,7 @@ func Apply(e meshbench.Experiment, f Flags) (meshbench.Experiment, error) {
 	if err := decode(a.doc, &out); err != nil {
 		return meshbench.Experiment{}, err
 	}
-	if out.Infrastructure != e.Infrastructure {
+	if out.Infrastructure != e.Infrastructure || f.Topology.given {
 		out.Workload.Name = workloadName(out)
 	}
 	canonical(&out)
@@ -219,17 +220,37 @@ func (a application) set(flag, field string, v *value) {
 	parent[key] = checked
 }
 
-// topology reads SHAPE=SIZE.
+// topology reads SHAPE=SIZE[,SIZE...], or the name of a workload of the
+// catalogue, which replaces the whole workload.
 func (a application) topology(spec string) {
-	at := place{source: "--topology"}
-	key, size, ok := strings.Cut(spec, "=")
-	r := document().at("workload.topology")
-	if !ok || r.property(key) == nil {
-		a.ms.add(at, "workload.topology", "found %s, expected chain=1; %s", quote(spec), r.note)
+	const flag, field = "--topology", "workload.topology"
+	at := place{source: flag}
+	w, _ := a.doc["workload"].(map[string]any)
+	if entry, ok := workload.Find(spec); ok && w != nil {
+		e := Defaults()
+		e.Workload = entry.Workload
+		doc, err := toDocument(e)
+		if err != nil {
+			a.ms.add(at, field, "%v", err)
+			return
+		}
+		a.doc["workload"] = doc["workload"]
+		a.flags["workload"] = flag
 		return
 	}
-	if v := a.scalar("--topology", "workload.topology."+key, r.property(key), size); v != nil {
-		a.set("--topology", "workload.topology", &value{kind: mapping, at: at, entries: []entry{{key, at, v}}})
+	key, size, ok := strings.Cut(spec, "=")
+	if key != "chain" && key != "fan_out" || !ok {
+		var names []string
+		for _, e := range workload.Catalogue() {
+			names = append(names, e.Workload.Name)
+		}
+		a.ms.add(at, field, "found %s, expected chain=N, fan_out=N (several sizes with commas: chain=1,5) or a workload of the catalogue: %s%s",
+			quote(spec), strings.Join(names, ", "), meant(spec, names))
+		return
+	}
+	delete(w, "name") // Apply gives it anew
+	if v := a.read(flag, field+"."+key, size); v != nil {
+		a.set(flag, field, &value{kind: mapping, at: at, entries: []entry{{key, at, v}}})
 	}
 }
 

@@ -38,6 +38,10 @@ func TestApplyMeansTheSameAsADocument(t *testing.T) {
 			fail_on: [response.p99>+5%], force: true}`},
 		"axes": {"{}", Flags{Rate: Given("200, 800,max"), Connections: Given("1,2"), Profile: Given("parity,shipped"), Trial: Given("1s,2s")},
 			"{profile: [parity, shipped], load: {rate: [200, 800, max], connections: [1, 2], trial: [1s, 2s]}}"},
+		"a chain":                      {"{}", Flags{Topology: Given("chain=3")}, "workload: {name: chain3@1}"},
+		"chains":                       {"workload: {request: {path: /x}}", Flags{Topology: Given("chain=1,5")}, "workload: {topology: {chain: [1, 5]}, request: {path: /x}}"},
+		"a fan-out":                    {"workload: {topology: {chain: [1, 5]}}", Flags{Topology: Given("fan_out=3")}, "workload: {topology: {fan_out: 3}}"},
+		"of the catalogue":             {"workload: {request: {path: /x}}", Flags{Topology: Given("shop@1")}, "workload: {name: shop@1}"},
 		"a value in place of an axis":  {"load: {rate: [1, 2], connections: [3, 4]}", Flags{Rate: Given("5")}, "load: {rate: 5, connections: [3, 4]}"},
 		"an axis in place of a value":  {"load: {rate: 5}", Flags{Rate: Given("1,2")}, "load: {rate: [1, 2]}"},
 		"an axis of one value":         {"load: {rate: 5}", Flags{Rate: Given("1,")}, ""},
@@ -86,6 +90,7 @@ func TestApplyMistakes(t *testing.T) {
 --url: found "x", expected NAME=URL, as in base=http://127.0.0.1:8080
 --url: found "http://y=z", expected NAME=URL, as in base=http://127.0.0.1:8080
 --subjects: found "a b", expected mesh[@version][:option=value]..., as in none, envoy, envoy@1.40
+--topology: found "fanout=3", expected chain=N, fan_out=N (several sizes with commas: chain=1,5) or a workload of the catalogue: echo@1, chain3@1, shop@1
 --profile: found "parety", expected parity or shipped; did you mean parity?
 --protocol: grpc is not built yet; this version has http1
 --rate: found "8o0", expected a number of requests per second above 0 and at most 10000000, or max
@@ -94,7 +99,6 @@ func TestApplyMistakes(t *testing.T) {
 --timeout: found "5", expected a duration from 1ms to 10m, as in 500ms, 4s or 10m; did you mean 5s?
 --sittings: found 0, expected a whole number from 1 to 1000
 --seed: found "0x10", expected a number in decimal digits
---topology: found "fanout=3", expected chain=1; shapes other than a chain of one service are not built yet
 --streams: streams is not built yet (keys here: rate, arrivals, connections, keep_alive, timeout, warmup, settle, trial)
 --until: until is not built yet (keys here: api_version, kind, name, infrastructure, urls, subjects, baseline, profile, workload, load, sittings, blocks, max_time, seed, margin, fail_on, force)
 --fail-on: fail-on "response.p98>+5%": response has p50, p90, p99 and p99.9, not "p98"`, "\n")
@@ -120,8 +124,9 @@ func TestApplyMistakesBetweenFlagsAndFile(t *testing.T) {
 		"subjects lose the file's baseline": {"baseline: envoy", Flags{Subjects: []string{"none", "none"}},
 			`baseline: found "envoy", expected the id of a subject: none, none#2`},
 		"baseline":       {"{}", Flags{Baseline: Given("envoi")}, `--baseline: found "envoi", expected the id of a subject: none, envoy; did you mean envoy?`},
-		"longer chain":   {"{}", Flags{Topology: Given("chain=3")}, "--topology: found 3, expected 1; longer chains are not built yet"},
-		"no shape":       {"{}", Flags{Topology: Given("chain")}, `--topology: found "chain", expected chain=1; shapes other than a chain of one service are not built yet`},
+		"longest chain":  {"{}", Flags{Topology: Given("chain=99")}, "--topology: found 99, expected a whole number from 1 to 10"},
+		"no shape":       {"{}", Flags{Topology: Given("shop@2")}, `--topology: found "shop@2", expected chain=N, fan_out=N (several sizes with commas: chain=1,5) or a workload of the catalogue: echo@1, chain3@1, shop@1; did you mean shop@1?`},
+		"of an endpoint": {"{infrastructure: endpoint, urls: {a: http://y}}", Flags{Topology: Given("chain=3")}, "--topology: found a topology, but what answers at an endpoint is somebody else's; leave it out"},
 		"too many cells": {"load: {connections: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}", Flags{Rate: Given("1,2,3,4,5,6,7,8,9,10,11")}, "the subjects and axes make more than 200 cells; measure fewer at a time"},
 		"no axis":        {"{}", Flags{Sittings: Given("5,10")}, `--sittings: found "5,10", expected a whole number from 1 to 1000`},
 	} {

@@ -52,10 +52,10 @@ func TestParseMistakes(t *testing.T) {
 		{"enum", "profile: partiy\nload: {arrivals: uniform}\n", []string{
 			`1:10: profile: found "partiy", expected parity or shipped; did you mean parity?`,
 			`2:18: load.arrivals: found "uniform", expected constant or poisson`}},
-		{"later versions", "infrastructure: kubernetes\nworkload: {protocol: http2, topology: {chain: 3}}\nload: {streams: 4}\nuntil: x\n", []string{
+		{"later versions", "infrastructure: kubernetes\nworkload: {protocol: http2, topology: {chain: 30}}\nload: {streams: 4}\nuntil: x\n", []string{
 			`1:17: infrastructure: kubernetes is not built yet; this version has local and endpoint`,
 			`2:22: workload.protocol: http2 is not built yet; this version has http1`,
-			`2:47: workload.topology.chain: found 3, expected 1; longer chains are not built yet`,
+			`2:47: workload.topology.chain: found 30, expected a whole number from 1 to 10`,
 			`3:8: load: streams is not built yet (keys here: rate, arrivals, connections, keep_alive, timeout, warmup, settle, trial)`,
 			`4:1: until is not built yet (keys here: ` + topKeys + `)`}},
 		{"near a word of later versions", "infrastructure: kubernets\n", []string{
@@ -133,6 +133,30 @@ func TestParseMistakes(t *testing.T) {
 			`2:31: workload.assertions: found the status 404 beside 200; no response has both`}},
 		{"name of a workload", "workload: {name: echo@1, response: {body_bytes: 9}}\n", []string{
 			`1:18: workload.name: found echo@1 beside fields that differ from it; leave the name out for a workload of your own, or the fields (echo@1 is GET / with an empty body, answered by 1024 bytes)`}},
+		{"name of a shop", "workload: {name: shop@1, topology: {chain: 2}}\n", []string{
+			`1:18: workload.name: found shop@1 beside fields that differ from it; leave the name out for a workload of your own, or the fields (shop@1 is GET / to six services in the shape of a small shop, each with its own time and size)`}},
+		{"two shapes", "workload: {topology: {chain: 2, fan_out: 3}}\n", []string{`1:22: workload.topology: found chain beside fan_out, expected one of them`}},
+		{"services", "workload:\n  topology:\n    services:\n" +
+			"      - {name: a, calls: [b, x], latency: {law: constant, mean: 1ms, sigma: 1}}\n      - {name: b, instances: 2}\n      - {name: b}\n" +
+			"      - {name: b-2}\n      - {name: client}\n      - {name: a-proxy}\n", []string{
+			`4:30: workload.topology.services: found "x", expected a service: a, b, b-2, client, a-proxy; did you mean a?`,
+			`4:43: workload.topology.services: found sigma beside the law constant; only lognormal has it`,
+			`6:16: workload.topology.services: the service b is there already`,
+			`7:16: workload.topology.services: b-2 would be the name of a process of b and of one of b-2; give one of them another name`,
+			`8:16: workload.topology.services: found client, which is the name of something else; client is who sends the load, and -proxy ends the names of proxies`,
+			`9:16: workload.topology.services: found a-proxy, which is the name of something else; client is who sends the load, and -proxy ends the names of proxies`}},
+		{"round and round", "workload:\n  topology:\n    services:\n      - {name: a, calls: [b]}\n      - {name: b, calls: [c]}\n      - {name: c, calls: [b]}\n", []string{
+			`5:26: workload.topology.services: a request would go round for ever: b calls c calls b`}},
+		{"too many hops", "workload:\n  topology:\n    services:\n      - {name: a, calls: [b, c, d, e, f, g]}\n      - {name: b, calls: [c, d, e, f, g]}\n      - {name: c, calls: [d, e, f, g]}\n" +
+			"      - {name: d, calls: [e, f, g]}\n      - {name: e, calls: [f, g]}\n      - {name: f, calls: [g]}\n      - {name: g}\n", []string{
+			`4:7: workload.topology.services: one request would make 64 hops, expected at most 60`}},
+		{"shape of a service", "workload: {topology: {services: [{name: A, calls: [], instances: 0, errors: {status: 200}}, {calls: [b]}]}}\n", []string{
+			`1:41: workload.topology.services: found "A", expected a name of lower-case letters, digits and -, at most 40, a letter first`,
+			`1:51: workload.topology.services: found a list of 0, expected 1 to 19 values`,
+			`1:66: workload.topology.services: found 0, expected a whole number from 1 to 10`,
+			`1:77: workload.topology.services: the key percent is missing; expected a number above 0 and at most 100`,
+			`1:86: workload.topology.services: found 200, expected a whole number from 400 to 599`,
+			`1:93: workload.topology.services: the key name is missing; expected a name of lower-case letters, digits and -, at most 40, a letter first`}},
 		{"axes that change nothing", "infrastructure: endpoint\nurls: {a: 'http://x'}\nprofile: [parity, shipped]\nload: {rate: max, arrivals: [constant, poisson]}\n", []string{
 			`3:10: profile: found a list, but nothing is set up at an endpoint: its cells would all be the same`,
 			`4:29: load.arrivals: found a list, but with rate max there are no arrivals: its cells would all be the same`}},

@@ -29,7 +29,7 @@ func YAML(e meshbench.Experiment) ([]byte, error) {
 	if len(e.Workload.Assertions) == 0 {
 		delete(w, "assertions")
 	}
-	if e.Infrastructure == meshbench.Endpoint && e.Workload.Response == echo1().Response {
+	if e.Infrastructure == meshbench.Endpoint && e.Workload.Response == defaultWorkload().Response {
 		delete(w, "response") // it would say something about the endpoint that is not so
 	}
 	p := printer{order: e.Subjects}
@@ -53,7 +53,7 @@ func (p printer) node(v any, r *rule, flow bool) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode}
 	if r != nil {
 		n.LineComment = r.comment
-		flow = flow || r.flow
+		flow = flow || r.flow && !r.holdsBlock(v)
 	}
 	switch v := v.(type) {
 	case nil:
@@ -72,13 +72,17 @@ func (p printer) node(v any, r *rule, flow bool) *yaml.Node {
 			n.Style = yaml.DoubleQuotedStyle
 		}
 	case []any:
-		n.Kind, n.Style = yaml.SequenceNode, yaml.FlowStyle
+		n.Kind = yaml.SequenceNode
 		var of *rule
+		block := false
 		if r != nil {
-			of = r.items
+			of, block = r.items, r.block && !flow
+		}
+		if !block {
+			n.Style = yaml.FlowStyle
 		}
 		for _, item := range v {
-			n.Content = append(n.Content, p.node(item, of, true))
+			n.Content = append(n.Content, p.node(item, of, !block))
 		}
 	case map[string]any:
 		n.Kind = yaml.MappingNode
@@ -96,6 +100,18 @@ func (p printer) node(v any, r *rule, flow bool) *yaml.Node {
 		}
 	}
 	return n
+}
+
+// holdsBlock tells whether a mapping has a field that is printed on lines of
+// its own.
+func (r *rule) holdsBlock(v any) bool {
+	m, _ := v.(map[string]any)
+	for key := range m {
+		if of := r.property(key); of != nil && of.block {
+			return true
+		}
+	}
+	return false
 }
 
 // keys returns the keys of a mapping in the order in which they are written:

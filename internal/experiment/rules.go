@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/analysis"
+	"github.com/meshbench/meshbench/internal/workload"
 )
 
 // MaxCells is how many cells an experiment may have. Each is measured in
@@ -39,6 +40,7 @@ func check(e meshbench.Experiment, ms *mistakes, at func(path string) place) {
 	r.subjects()
 	r.baseline()
 	r.workload()
+	r.topology()
 	r.axes()
 	r.failOn()
 }
@@ -191,8 +193,123 @@ func (r rules) workload() {
 	if r.e.Infrastructure == meshbench.Endpoint {
 		r.wrong("workload.name", "found %s, but what answers at an endpoint is somebody else's; leave the name out", w.Name)
 	} else if workloadName(r.e) != w.Name {
-		r.wrong("workload.name", "found %s beside fields that differ from it; leave the name out for a workload of your own, or the fields (echo@1 is GET / with an empty body, answered by 1024 bytes)", w.Name)
+		entry, _ := workload.Find(w.Name)
+		r.wrong("workload.name", "found %s beside fields that differ from it; leave the name out for a workload of your own, or the fields (%s is %s)", w.Name, w.Name, entry.Summary)
 	}
+}
+
+// Limits of a topology, beyond which one machine has nothing to tell.
+const (
+	maxInstances = 40
+	maxHops      = 60
+)
+
+// topology checks what a schema cannot say of the services.
+func (r rules) topology() {
+	const path = "workload.topology"
+	if !r.sound(path) {
+		return
+	}
+	t := r.e.Workload.Topology
+	var shapes []string
+	for _, s := range []struct {
+		name string
+		set  bool
+	}{{"chain", t.Chain != 0}, {"fan_out", t.FanOut != 0}, {"services", len(t.Services) > 0}} {
+		if s.set {
+			shapes = append(shapes, s.name)
+		}
+	}
+	if len(shapes) > 1 {
+		r.wrong(path, "found %s, expected one of them", strings.Join(shapes, " beside "))
+		return
+	}
+	if r.e.Infrastructure == meshbench.Endpoint && t.String() != (meshbench.Topology{}).String() && r.sound("infrastructure") {
+		r.wrong(path, "found a topology, but what answers at an endpoint is somebody else's; leave it out")
+	}
+	if len(t.Services) > 0 && r.services(t.Services) {
+		if hops := t.Walk().Hops; hops > maxHops {
+			r.wrong(join(path, "services"), "one request would make %d hops, expected at most %d", hops, maxHops)
+		}
+	}
+}
+
+// services checks services that are written out; true: nothing is wrong.
+func (r rules) services(nodes []meshbench.ServiceNode) bool {
+	right := true
+	wrong := func(i int, field, format string, args ...any) {
+		right = false
+		r.wrong(join(fmt.Sprintf("workload.topology.services[%d]", i), field), format, args...)
+	}
+	processes, names, instances := map[string]string{}, []string{}, 0
+	for i, n := range nodes {
+		if n.Name == "client" || strings.HasSuffix(n.Name, "-proxy") {
+			wrong(i, "name", "found %s, which is the name of something else; client is who sends the load, and -proxy ends the names of proxies", n.Name)
+		}
+		if slices.Contains(names, n.Name) {
+			wrong(i, "name", "the service %s is there already", n.Name)
+			continue
+		}
+		names = append(names, n.Name)
+		for k := range max(1, n.Instances) {
+			p := workload.ProcessName(n.Name, k)
+			if other, taken := processes[p]; taken {
+				wrong(i, "name", "%s would be the name of a process of %s and of one of %s; give one of them another name", p, other, n.Name)
+			}
+			processes[p] = n.Name
+		}
+		instances += max(1, n.Instances)
+		if n.Latency != nil && n.Latency.Sigma != 0 && n.Latency.Law != meshbench.LognormalTime {
+			wrong(i, "latency", "found sigma beside the law %s; only lognormal has it", n.Latency.Law)
+		}
+	}
+	if instances > maxInstances {
+		wrong(0, "instances", "found %d instances of all services, expected at most %d", instances, maxInstances)
+	}
+	callees := map[string][]string{}
+	for i, n := range nodes {
+		for k, to := range n.Calls {
+			if !slices.Contains(names, to) {
+				wrong(i, fmt.Sprintf("calls[%d]", k), "found %s, expected a service: %s%s", quote(to), strings.Join(names, ", "), meant(to, names))
+			}
+		}
+		callees[n.Name] = n.Calls
+	}
+	if ring := cycle(names, callees); right && len(ring) > 0 {
+		i := slices.Index(names, ring[0])
+		wrong(i, "calls", "a request would go round for ever: %s", strings.Join(ring, " calls "))
+	}
+	return right
+}
+
+// cycle returns a way that ends where it begins; nil: there is none.
+func cycle(names []string, callees map[string][]string) []string {
+	done := map[string]bool{}
+	var way []string
+	var visit func(name string) []string
+	visit = func(name string) []string {
+		if at := slices.Index(way, name); at >= 0 {
+			return append(slices.Clone(way[at:]), name)
+		}
+		if done[name] {
+			return nil
+		}
+		way = append(way, name)
+		for _, to := range callees[name] {
+			if ring := visit(to); ring != nil {
+				return ring
+			}
+		}
+		way = way[:len(way)-1]
+		done[name] = true
+		return nil
+	}
+	for _, n := range names {
+		if ring := visit(n); ring != nil {
+			return ring
+		}
+	}
+	return nil
 }
 
 func (r rules) axis(field string) bool {
@@ -228,7 +345,7 @@ func (r rules) axes() {
 		r.wrong("", "the subjects and axes make more than %d cells; measure fewer at a time", MaxCells)
 	}
 	if r.e.Infrastructure == meshbench.Endpoint && r.sound("infrastructure") {
-		for _, field := range []string{"profile", "workload.response.body_bytes"} {
+		for _, field := range []string{"profile", "workload.topology.chain", "workload.topology.fan_out", "workload.response.body_bytes"} {
 			if r.axis(field) {
 				r.wrong(field, "found a list, but nothing is set up at an endpoint: its cells would all be the same")
 			}

@@ -32,6 +32,7 @@ type rule struct {
 	note        string // x-note: said after every mistake here
 	comment     string // x-comment: beside the field in a printed document
 	flow        bool   // x-flow: printed on one line
+	block       bool   // x-block: printed with a line for each of its items, and so is what it stands in
 
 	kind       kind // type; anything where none is given
 	properties []property
@@ -184,6 +185,8 @@ func (r *rule) read(key string, v *yaml.Node, definitions map[string]*rule) (err
 		r.comment = v.Value
 	case "x-flow":
 		r.flow = v.Value == "true"
+	case "x-block":
+		r.block = v.Value == "true"
 	case "x-planned":
 		r.planned = values(v)
 	case "type":

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/meshbench/meshbench"
@@ -143,6 +144,13 @@ func full() meshbench.Experiment {
 	e := Defaults()
 	e.Name, e.Infrastructure, e.Baseline = "all", meshbench.Endpoint, "b"
 	e.URLs, e.Subjects = map[string]string{"a": "http://x", "b": "http://y"}, []string{"a", "b"}
+	size := 9
+	e.Workload.Topology.FanOut = 2
+	e.Workload.Topology.Services = []meshbench.ServiceNode{{
+		Name: "a", Instances: 2, Calls: []string{"b"}, Parallel: true, BodyBytes: &size,
+		Latency: &meshbench.ServiceTime{Law: meshbench.LognormalTime, Mean: meshbench.Duration(time.Millisecond), Sigma: 1},
+		Errors:  &meshbench.ServiceErrors{Status: 503, Percent: 1},
+	}}
 	e.Workload.Request.Headers, e.Workload.Request.Body = map[string]string{"x": "y"}, "hello"
 	e.Workload.Assertions = []meshbench.Assertion{{Status: 200}}
 	e.FailOn, e.Force = []string{"response.p99>+5%"}, true
@@ -374,6 +382,8 @@ func (g generator) word(r *rule, path string) any {
 		return g.of("response.p99>+5%", "cpu.total>+10%", "response.p50>+100us")
 	case strings.HasPrefix(path, "subjects"), path == "baseline":
 		return g.of("none", "envoy", "envoy@1.40", "envoy:b=2:a=1", "base", "next")
+	case strings.Contains(path, "services[]"):
+		return g.of("a", "front", "x-1")
 	case strings.HasSuffix(path, "method"):
 		return g.of("GET", "POST", "DELETE")
 	case strings.Contains(path, "request.path"):

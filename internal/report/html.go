@@ -56,6 +56,7 @@ type page struct {
 	CPU, Memory    []barRow
 	CostTable      tableView
 	AddedCost      tableView
+	Hops           tableView
 	Strips         []stripPanel
 	StripsTable    tableView
 	Lateness       template.HTML
@@ -129,6 +130,7 @@ func newPage(r meshbench.Result) page {
 		Memory:        mem,
 		CostTable:     view(costSection(r)),
 		AddedCost:     view(addedCostSection(r)),
+		Hops:          view(hopsSection(r)),
 		Strips:        stripPanels(r, p),
 		StripsTable:   view(stripsSection(r)),
 		Lateness:      latenessSpectrum(r),

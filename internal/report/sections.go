@@ -18,6 +18,7 @@ func sections(r meshbench.Result) []section {
 		costSection(r),
 		addedSection(r),
 		addedCostSection(r),
+		hopsSection(r),
 		proofSection(r),
 		settingsSection(r),
 		healthSection(r),
@@ -284,12 +285,45 @@ func proofSection(r meshbench.Result) section {
 				text(count(p.Handshakes)), text(count(p.Plaintext)))
 		}
 		s.grid.rows = append(s.grid.rows, row)
+		for _, h := range p.Hops {
+			s.grid.rows = append(s.grid.rows, []field{{text: c.ID, tone: quiet}, text(h.From + " to " + h.To), text(count(h.Expected)),
+				text(count(h.ClientProxy)), text(count(h.ServerProxy)), dash(), text(count(h.Handshakes)), text(count(h.Plaintext))})
+		}
 		if p.PeerName != "" {
 			s.notes = append(s.notes, c.ID+": the application saw the peer "+p.PeerName+".")
 		}
 		if p.Reason != "" {
 			s.notes = append(s.notes, c.ID+": "+p.Reason+".")
 		}
+	}
+	return s
+}
+
+// hopsSection tells what one hop costs, where some request makes several.
+func hopsSection(r meshbench.Result) section {
+	s := section{
+		id: "hops", title: "Cost per hop",
+		about: "a hop is one pair of proxies that a request passes; the proxies' CPU is divided by all of them, the latency added by those that follow one another; lower is better",
+		grid:  grid{columns: heads("cell", ">hops", ">after one another", ">proxies' CPU/1,000 req, per hop", ">p50 added, per hop")},
+	}
+	several := false
+	for _, c := range r.Cells {
+		h := c.Hops
+		if h == nil {
+			continue
+		}
+		several = several || h.Hops > 1
+		row := []field{text(c.ID), text(count(h.Hops)), text(count(h.Depth)), dash(), dash()}
+		if h.ProxyCPU != nil {
+			row[3] = text(number(*h.ProxyCPU) + " ms")
+		}
+		if h.AddedP50 != nil {
+			row[4] = text(difference(*h.AddedP50).String())
+		}
+		s.grid.rows = append(s.grid.rows, row)
+	}
+	if !several {
+		return section{}
 	}
 	return s
 }

@@ -43,7 +43,10 @@ func judge(t *meshbench.Trial) {
 //	server proxy received = upstream attempts of the client proxy
 //
 // and, in a trial in which nothing failed, all of them are equal.
-func prove(driver mesh.Driver, before, after snapshot, result meshbench.LoadResult) meshbench.Proof {
+//
+// Between services it is the same, hop by hop; each passes on at least as many
+// requests as the walk through the topology makes of those sent.
+func prove(driver mesh.Driver, walk meshbench.Walk, before, after snapshot, result meshbench.LoadResult) meshbench.Proof {
 	if driver == nil {
 		return meshbench.Proof{Status: meshbench.NotApplicable, Sent: result.Sent, Reason: "what runs behind the URL is not ours to look into"}
 	}
@@ -73,7 +76,9 @@ func prove(driver mesh.Driver, before, after snapshot, result meshbench.LoadResu
 		return p
 	}
 	for i, hop := range after.hops[1:] {
-		if reason := proveHop(before.hops[i+1], hop); reason != "" {
+		counted := hopProof(walk, before.hops[i+1], hop, p.Sent)
+		p.Hops = append(p.Hops, counted)
+		if reason := proveHop(hop, counted, clean); reason != "" {
 			fail("%s", reason)
 		}
 	}
@@ -112,19 +117,33 @@ func prove(driver mesh.Driver, before, after snapshot, result meshbench.LoadResu
 	return p
 }
 
+// hopProof is what was counted between two services in a trial.
+func hopProof(walk meshbench.Walk, before, after mesh.Hop, sent uint64) meshbench.HopProof {
+	p := meshbench.HopProof{
+		From: after.From, To: after.To, Expected: sent * uint64(walk.Requests[after.From]),
+		ClientProxy: after.ClientAttempts - before.ClientAttempts, ServerProxy: after.ServerReceived - before.ServerReceived,
+		Handshakes: after.Handshakes, Plaintext: after.Plaintext,
+	}
+	if after.Layer4 { // connections outlive a trial
+		p.ClientProxy, p.ServerProxy = after.ClientReceived, after.ServerReceived
+	}
+	return p
+}
+
 // proveHop returns why a hop between services was not through the mesh, or "".
-func proveHop(before, after mesh.Hop) string {
-	name := after.From + " to " + after.To
-	attempts, received := after.ClientAttempts-before.ClientAttempts, after.ServerReceived-before.ServerReceived
+func proveHop(hop mesh.Hop, p meshbench.HopProof, clean bool) string {
+	name := p.From + " to " + p.To
 	switch {
-	case !after.Layer4 && attempts != received:
-		return fmt.Sprintf("%s: the client's proxy sent %d requests on, the server's received %d", name, attempts, received)
-	case after.Layer4 && after.ServerReceived == 0, !after.Layer4 && received == 0:
+	case !hop.Layer4 && p.ClientProxy != p.ServerProxy:
+		return fmt.Sprintf("%s: the client's proxy sent %d requests on, the server's received %d", name, p.ClientProxy, p.ServerProxy)
+	case p.ServerProxy == 0:
 		return fmt.Sprintf("%s: nothing went through the proxies", name)
-	case after.Secure && after.Handshakes == 0:
+	case !hop.Layer4 && clean && p.ServerProxy < p.Expected:
+		return fmt.Sprintf("%s: the requests sent make %d here, the proxies passed only %d", name, p.Expected, p.ServerProxy)
+	case hop.Secure && hop.Handshakes == 0:
 		return fmt.Sprintf("%s: no mutual TLS handshake was seen", name)
-	case after.Secure && after.Plaintext > 0:
-		return fmt.Sprintf("%s: %d connections were not encrypted", name, after.Plaintext)
+	case hop.Secure && hop.Plaintext > 0:
+		return fmt.Sprintf("%s: %d connections were not encrypted", name, hop.Plaintext)
 	}
 	return ""
 }

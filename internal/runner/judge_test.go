@@ -47,37 +47,49 @@ func TestProve(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			after := snapshot{hops: []mesh.Hop{{Secure: true, Counters: c.counters}}, seen: c.seen, peer: c.peer}
-			got := prove(described{proxy: c.proxy}, snapshot{hops: []mesh.Hop{{}}}, after, meshbench.LoadResult{Sent: 100, Completed: c.completed, Errored: c.errored})
+			got := prove(described{proxy: c.proxy}, meshbench.Walk{}, snapshot{hops: []mesh.Hop{{}}}, after, meshbench.LoadResult{Sent: 100, Completed: c.completed, Errored: c.errored})
 			if got.Status != c.want || !strings.Contains(got.Reason, c.wantReason) {
 				t.Errorf("%s (%s), want %s (%s)", got.Status, got.Reason, c.want, c.wantReason)
 			}
 		})
 	}
-	if got := prove(nil, snapshot{}, snapshot{}, meshbench.LoadResult{Sent: 5}); got.Status != meshbench.NotApplicable {
+	if got := prove(nil, meshbench.Walk{}, snapshot{}, snapshot{}, meshbench.LoadResult{Sent: 5}); got.Status != meshbench.NotApplicable {
 		t.Errorf("an endpoint: %s", got.Status)
 	}
 }
 
 func TestProveLooksAtEveryHop(t *testing.T) {
+	walk := meshbench.Walk{Requests: map[string]int{"front": 1, "back": 1}}
 	good := mesh.Counters{ClientReceived: 100, ClientAttempts: 100, ServerReceived: 100, Handshakes: 2}
 	for name, c := range map[string]struct {
 		hop  mesh.Hop
 		want string
 	}{
 		"whole":              {mesh.Hop{Secure: true, Counters: good}, ""},
+		"sent again":         {mesh.Hop{Counters: mesh.Counters{ClientAttempts: 101, ServerReceived: 101}}, ""},
+		"partly past":        {mesh.Hop{Counters: mesh.Counters{ClientAttempts: 99, ServerReceived: 99}}, "make 100 here, the proxies passed only 99"},
 		"lost":               {mesh.Hop{Counters: mesh.Counters{ClientAttempts: 9, ServerReceived: 8}}, "sent 9 requests on, the server's received 8"},
 		"past the mesh":      {mesh.Hop{}, "nothing went through"},
-		"no handshake":       {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 1, ServerReceived: 1}}, "no mutual TLS"},
-		"plain text":         {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 1, ServerReceived: 1, Handshakes: 1, Plaintext: 1}}, "not encrypted"},
+		"no handshake":       {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 100, ServerReceived: 100}}, "no mutual TLS"},
+		"plain text":         {mesh.Hop{Secure: true, Counters: mesh.Counters{ClientAttempts: 100, ServerReceived: 100, Handshakes: 1, Plaintext: 1}}, "not encrypted"},
 		"connections":        {mesh.Hop{Layer4: true, Counters: mesh.Counters{ClientReceived: 1, ServerReceived: 1}}, ""},
 		"without connection": {mesh.Hop{Layer4: true}, "nothing went through"},
 	} {
 		c.hop.From, c.hop.To = "front", "back"
 		after := snapshot{hops: []mesh.Hop{{Secure: true, Counters: good}, c.hop}, seen: 100, peer: "spiffe://a/b"}
-		got := prove(described{proxy: true}, snapshot{hops: make([]mesh.Hop, 2)}, after, meshbench.LoadResult{Sent: 100, Completed: 100})
+		got := prove(described{proxy: true}, walk, snapshot{hops: make([]mesh.Hop, 2)}, after, meshbench.LoadResult{Sent: 100, Completed: 100})
 		if (got.Status == meshbench.Proven) != (c.want == "") || !strings.Contains(got.Reason, c.want) {
 			t.Errorf("%s: %s (%s)", name, got.Status, got.Reason)
 		}
+		if len(got.Hops) != 1 || got.Hops[0].From != "front" || got.Hops[0].Expected != 100 {
+			t.Errorf("%s: hops %+v", name, got.Hops)
+		}
+	}
+	// What fails on the way makes fewer requests behind it.
+	after := snapshot{hops: []mesh.Hop{{Counters: good}, {From: "front", To: "back", Counters: mesh.Counters{ClientAttempts: 90, ServerReceived: 90}}}, seen: 100}
+	got := prove(described{proxy: true}, walk, snapshot{hops: make([]mesh.Hop, 2)}, after, meshbench.LoadResult{Sent: 100, Completed: 90, Errored: 10})
+	if got.Status != meshbench.Proven {
+		t.Errorf("with errors: %s (%s)", got.Status, got.Reason)
 	}
 }
 

@@ -204,7 +204,7 @@ func (r *run) survived(cell string, sitting int, err error, log string) {
 // deploymentKey tells which cells share a deployment: those that differ in
 // their load alone.
 func deploymentKey(c meshbench.Cell) string {
-	return fmt.Sprintf("%s|%s|%s|%d|%d", c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology.Chain, c.Workload.Response.BodyBytes)
+	return fmt.Sprintf("%s|%s|%s|%s|%d", c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology, c.Workload.Response.BodyBytes)
 }
 
 // deploymentKeys returns the deployments that the plan needs, in its order,

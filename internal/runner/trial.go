@@ -111,7 +111,7 @@ func (r *run) trial(ctx context.Context, cell meshbench.Cell, up map[string]*dep
 	if err != nil {
 		return r.broken(t, d, err), nil
 	}
-	t.Proof = prove(d.driver, before, after, result)
+	t.Proof = prove(d.driver, cell.Workload.Topology.Walk(), before, after, result)
 	t.Usage = usage(before, after, d.idle, samples, result)
 	t.ParkedCPUCores, t.NeighbourCores = elsewhere(before, after, result)
 	judge(&t)
@@ -177,9 +177,9 @@ func (r *run) look(ctx context.Context, d *deployment, up map[string]*deployment
 // with what was sent or the time for that is over.
 func (r *run) lookSettled(ctx context.Context, d *deployment, up map[string]*deployment, before snapshot, result meshbench.LoadResult) (snapshot, error) {
 	first, err := r.look(ctx, d, up)
-	s := first
+	s, walk := first, d.request.Workload.Topology.Walk()
 	for end := r.Now().Add(settleCounters); err == nil && d.driver != nil && r.Now().Before(end); {
-		if prove(d.driver, before, s, result).Status == meshbench.Proven {
+		if prove(d.driver, walk, before, s, result).Status == meshbench.Proven {
 			break
 		}
 		select {

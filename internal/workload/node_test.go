@@ -14,17 +14,20 @@ import (
 )
 
 // start runs an echo service for the length of a test.
-func start(t *testing.T, bodyBytes int) (base, control string) {
+func start(t testing.TB, bodyBytes int) (base, control string) {
+	t.Helper()
+	return startService(t, Options{BodyBytes: bodyBytes})
+}
+
+// startService runs a service for the length of a test.
+func startService(t testing.TB, o Options) (base, control string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	addresses := make(chan [2]string, 1)
 	ended := make(chan error, 1)
-	go func() {
-		ended <- Serve(ctx, Options{
-			Listen: "127.0.0.1:0", Control: "127.0.0.1:0", BodyBytes: bodyBytes,
-			Ready: func(l, c string) { addresses <- [2]string{l, c} },
-		})
-	}()
+	o.Listen, o.Control = "127.0.0.1:0", "127.0.0.1:0"
+	o.Ready = func(l, c string) { addresses <- [2]string{l, c} }
+	go func() { ended <- Serve(ctx, o) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -181,25 +184,30 @@ func FuzzPeerName(f *testing.F) {
 	})
 }
 
-func TestProcesses(t *testing.T) {
-	p := Services{}.Processes(meshbench.Workload{Response: meshbench.Response{BodyBytes: 77}}, 3, nil)
-	if len(p) != 1 || p[0].Role != meshbench.Application || p[0].Service != Service ||
-		!strings.HasSuffix(strings.Join(p[0].Args, " "), "--body-bytes 77") || strings.Join(p[0].Env, " ") != "GOMAXPROCS=3" {
-		t.Errorf("processes %+v", p)
-	}
-}
-
+// BenchmarkEcho is the usual path as a client sees it: one connection, one
+// request after the other, over the loopback device.
 func BenchmarkEcho(b *testing.B) {
-	e := newEcho(1024)
-	request, _ := http.NewRequest("GET", "/", nil)
-	w := &discard{h: http.Header{}}
+	base, _ := start(b, 1024)
+	conn, err := net.Dial("tcp", base)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	request := []byte("GET / HTTP/1.1\r\nHost: echo.test\r\nUser-Agent: meshbench\r\nX-Forwarded-Proto: http\r\nX-Request-Id: 6c0f4fd9-6bd0-4b9a-8a6e-0a2d3f4c5b6a\r\n\r\n")
+	buf := make([]byte, 8192)
 	for b.Loop() {
-		e.ServeHTTP(w, request)
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		for got := 0; ; {
+			n, err := conn.Read(buf[got:])
+			if err != nil {
+				b.Fatal(err)
+			}
+			got += n
+			if end := bytes.Index(buf[:got], []byte("\r\n\r\n")); end > 0 && got == end+4+1024 {
+				break
+			}
+		}
 	}
 }
-
-type discard struct{ h http.Header }
-
-func (d *discard) Header() http.Header         { return d.h }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
