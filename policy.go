@@ -1,5 +1,7 @@
 package meshbench
 
+import "strconv"
+
 // Policies is a list of policies as people write it in a file, the same for
 // every mesh. A driver turns it into the mesh's own configuration.
 type Policies struct {
@@ -211,10 +213,14 @@ func (p Policy) Kind() (PolicyKind, error) {
 	if len(kinds) == 1 {
 		return kinds[0], nil
 	}
-	if len(kinds) == 0 {
-		return "", Errorf(Invalid, "policy %q says nothing", p.Name).WithHint("give it one of %v", PolicyKinds())
+	label := "a policy"
+	if p.Name != "" {
+		label = "policy " + strconv.Quote(p.Name)
 	}
-	return "", Errorf(Invalid, "policy %q is of several kinds: %v", p.Name, kinds).WithHint("write a policy for each")
+	if len(kinds) == 0 {
+		return "", Errorf(Invalid, "%s says nothing", label).WithHint("give it one of %v", PolicyKinds())
+	}
+	return "", Errorf(Invalid, "%s is of several kinds: %v", label, kinds).WithHint("write a policy for each")
 }
 
 // OfRoute tells whether policies of a kind can be narrowed by a Match.

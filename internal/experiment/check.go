@@ -53,7 +53,7 @@ func (c checker) anyOf(r *rule, v *value, path string) (any, bool) {
 		if len(b.anyOf) == 0 && !accepts(b.kind, v) {
 			continue
 		}
-		trial := checker{&mistakes{}}
+		trial := checker{&mistakes{form: c.ms.form}}
 		out, ok := trial.check(b, v, path)
 		if len(trial.ms.found) == 0 {
 			return out, ok
@@ -266,11 +266,12 @@ func (c checker) unknown(r *rule, e entry, path string) {
 		path, _, _ = strings.Cut(path, "[")
 	}
 	near, found := Nearest(e.key, r.keys())
-	home, lost := document().home(e.key), ""
+	root, lost := c.ms.of().root(), ""
+	home := root.home(e.key)
 	switch {
 	case slices.Contains(r.planned, e.key):
 		said = e.key + " is not built yet"
-	case document().property(e.key) != nil:
+	case root.property(e.key) != nil:
 		said, lost = said+"; it belongs at the top of the document", e.key
 	case home != "" && home != path:
 		said, lost = said+"; it belongs under "+home, join(home, e.key)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,8 +19,9 @@ const (
 	generatedEnd   = "<!-- end -->\n"
 )
 
-// fieldTables writes the tables of all fields from the schema.
-func fieldTables() string {
+// fieldTables writes the tables of all fields from a schema, with a column for
+// axes where it has any.
+func fieldTables(root *rule, axes bool) string {
 	var b strings.Builder
 	var write func(r *rule, path string)
 	write = func(r *rule, path string) {
@@ -27,13 +29,20 @@ func fieldTables() string {
 		if path != "" {
 			title = "`" + path + "`"
 		}
-		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| field | default | axis | what it is, and what it may be |\n| --- | --- | --- | --- |\n", title, r.description)
+		axisHead, axisRule := " axis |", " --- |"
+		if !axes {
+			axisHead, axisRule = "", ""
+		}
+		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| field | default |%s what it is, and what it may be |\n| --- | --- |%s --- |\n", title, r.description, axisHead, axisRule)
 		var below []property
 		for _, p := range r.properties {
 			scalar, axis := p.rule.scalar()
 			mark, def := "", "`"+p.rule.text+"`"
+			if axes {
+				mark = "  |"
+			}
 			if axis {
-				mark = "yes"
+				mark = " yes |"
 			}
 			inner, innerPath := scalar, join(path, p.name)
 			if scalar.kind == list && len(scalar.items.properties) > 0 {
@@ -50,18 +59,25 @@ func fieldTables() string {
 			switch {
 			case p.rule.defaultText != "":
 				def = p.rule.defaultText
-			case p.rule.text == "" && len(inner.properties) > 0:
+			case p.rule.text == "" && slices.Contains(r.required, p.name):
+				def = "needed"
+				if len(p.rule.examples) > 0 {
+					def += "; for example `" + p.rule.examples[0] + "`"
+				}
+			case p.rule.text == "" && len(inner.properties) > 0 && axes:
 				def = "its fields' own"
+			case p.rule.text == "" && len(inner.properties) > 0:
+				def = "none"
 			case p.rule.text == "" && len(p.rule.examples) > 0:
 				def = "none; for example `" + p.rule.examples[0] + "`"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", p.name, cellText(def), mark, cellText(text))
+			fmt.Fprintf(&b, "| `%s` | %s |%s %s |\n", p.name, cellText(def), mark, cellText(text))
 		}
 		for _, p := range below {
 			write(p.rule, p.name)
 		}
 	}
-	write(document(), "")
+	write(root, "")
 	return b.String() + "\n"
 }
 
@@ -83,7 +99,7 @@ func TestReference(t *testing.T) {
 	if !ok1 || !ok2 {
 		t.Fatal("the marks of the generated part are missing")
 	}
-	if want := fieldTables(); generated != want {
+	if want := fieldTables(document(), true); generated != want {
 		if !*update {
 			t.Errorf("the tables of fields are not those of the schema: go test ./internal/experiment -update")
 		} else if err := os.WriteFile(reference, []byte(before+generatedBegin+want+generatedEnd+after), 0o644); err != nil {

@@ -19,7 +19,7 @@ type place struct {
 	line, column int
 }
 
-// mistake is one thing that is wrong with an experiment.
+// mistake is one thing that is wrong with a document.
 type mistake struct {
 	at   place
 	path string // of the field: "load.rate"; an element of a list is "subjects[1]"
@@ -45,9 +45,28 @@ func (m mistake) String() string {
 	return m.text
 }
 
-// mistakes collects what is wrong.
+// mistakes collects what is wrong with a document.
 type mistakes struct {
 	found []mistake
+	form  *form // of the document; nil: an experiment
+}
+
+// form is a kind of document that this package reads.
+type form struct {
+	what     string // "experiment"
+	one      string // with its article: "an experiment"
+	smallest string // document that is worth a file
+	root     func() *rule
+}
+
+var experimentForm = form{"experiment", "an experiment", "subjects: [none, envoy]", document}
+
+// of returns the form of the document.
+func (ms *mistakes) of() *form {
+	if ms.form == nil {
+		return &experimentForm
+	}
+	return ms.form
 }
 
 func (ms *mistakes) add(at place, path, format string, args ...any) {

@@ -27,7 +27,7 @@ const (
 func readYAML(name string, data []byte, ms *mistakes) *value {
 	at := func(line, column int) place { return place{name, line, column} }
 	if len(data) > maxBytes {
-		ms.add(at(1, 1), "", "the file has %d bytes; an experiment has at most %d", len(data), maxBytes)
+		ms.add(at(1, 1), "", "the file has %d bytes; %s has at most %d", len(data), ms.of().one, maxBytes)
 		return nil
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -42,11 +42,11 @@ func readYAML(name string, data []byte, ms *mistakes) *value {
 	}
 	if len(documents) > 1 {
 		second := documents[1]
-		ms.add(at(second.Line, second.Column), "", "a second document begins here; a file holds one experiment")
+		ms.add(at(second.Line, second.Column), "", "a second document begins here; a file holds one %s", ms.of().what)
 		return nil
 	}
 	if len(documents) == 0 || len(documents[0].Content) == 0 || documents[0].Content[0].ShortTag() == "!!null" {
-		ms.add(at(1, 1), "", "the file is empty; the smallest experiment is  subjects: [none, envoy]")
+		ms.add(at(1, 1), "", "the file is empty; the smallest %s is  %s", ms.of().what, ms.of().smallest)
 		return nil
 	}
 	r := reader{name: name, ms: ms, left: maxValues}
@@ -182,7 +182,7 @@ func (r *reader) at(n *yaml.Node) place { return place{r.name, n.Line, n.Column}
 func (r *reader) value(n *yaml.Node, path string, depth int) *value {
 	if r.left--; r.left < 0 || depth > maxDepth {
 		if r.left >= -1 {
-			r.ms.add(r.at(n), path, "the document is nested too deeply or repeats too much; an experiment has at most %d levels and %d values", maxDepth, maxValues)
+			r.ms.add(r.at(n), path, "the document is nested too deeply or repeats too much; %s has at most %d levels and %d values", r.ms.of().one, maxDepth, maxValues)
 		}
 		r.left = -2 // said once
 		return nil
@@ -260,7 +260,7 @@ func (r *reader) scalar(v *value, n *yaml.Node, path string) *value {
 	case "!!str", "!!timestamp":
 		v.kind = textual
 	default:
-		r.ms.add(r.at(n), path, "found the tag %s; an experiment has texts, numbers, truth values, lists and mappings", quote(tag))
+		r.ms.add(r.at(n), path, "found the tag %s; %s has texts, numbers, truth values, lists and mappings", quote(tag), r.ms.of().one)
 		return nil
 	}
 	return v

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -152,34 +153,68 @@ func Unsupported(d Description, policies []meshbench.Policy) []Capability {
 	return out
 }
 
-// checkPolicy finds what no mesh could do.
+// checkPolicy finds what no mesh could do with these services.
 func checkPolicy(r Request, p meshbench.Policy) error {
-	kind, err := p.Kind()
-	if err != nil {
+	if err := CheckPolicy(p); err != nil {
 		return err
-	}
-	label := p.Name
-	if label == "" {
-		label = string(kind)
-	}
-	invalid := func(format string, args ...any) *meshbench.Error {
-		return meshbench.Errorf(meshbench.Invalid, "policy "+label+": "+format, args...)
 	}
 	names := make([]string, 0, len(r.Services))
 	for _, s := range r.Services {
 		names = append(names, s.Name)
 	}
-	known := func(service string) error {
-		if slices.Contains(names, service) {
-			return nil
-		}
-		return invalid("there is no service %q", service).WithHint("%s", Suggest(service, names))
-	}
-	if p.To != "" {
-		if err := known(p.To); err != nil {
-			return err
+	for _, s := range Mentioned(p) {
+		if !slices.Contains(names, s) {
+			return refusal(p)("there is no service %q", s).WithHint("%s", Suggest(s, names))
 		}
 	}
+	return nil
+}
+
+// Mentioned returns the services that a policy names, Client left out.
+func Mentioned(p meshbench.Policy) []string {
+	var out []string
+	add := func(names ...string) {
+		for _, n := range names {
+			if n != "" && n != Client && !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	add(p.To)
+	if p.Authorization != nil {
+		add(p.Authorization.From...)
+	}
+	if p.Split != nil {
+		for _, b := range p.Split.Backends {
+			add(b.Service)
+		}
+	}
+	if p.Mirror != nil {
+		add(p.Mirror.Service)
+	}
+	return out
+}
+
+// refusal makes errors of code Invalid about a policy.
+func refusal(p meshbench.Policy) func(format string, args ...any) *meshbench.Error {
+	label := p.Name
+	if label == "" {
+		kind, _ := p.Kind()
+		label = string(kind)
+	}
+	return func(format string, args ...any) *meshbench.Error {
+		return meshbench.Errorf(meshbench.Invalid, "policy %s: %s", label, fmt.Sprintf(format, args...))
+	}
+}
+
+// CheckPolicy finds what is wrong with a policy whatever the services and the
+// mesh. The error has the code Invalid.
+func CheckPolicy(p meshbench.Policy) error {
+	kind, err := p.Kind()
+	if err != nil {
+		return err
+	}
+	invalid := refusal(p)
 	if p.Match != nil && !kind.OfRoute() {
 		return invalid("a policy of kind %s is for every request: it cannot have a match", kind)
 	}
@@ -198,13 +233,6 @@ func checkPolicy(r Request, p meshbench.Policy) error {
 	case meshbench.PolicyAuthorization:
 		if a := p.Authorization.Action; a != meshbench.Allow && a != meshbench.Deny {
 			return invalid("%q is no action", a).WithHint("there are: allow, deny")
-		}
-		for _, f := range p.Authorization.From {
-			if f != Client {
-				if err := known(f); err != nil {
-					return err
-				}
-			}
 		}
 	case meshbench.PolicyTimeout:
 		if p.Timeout.Request <= 0 {
@@ -241,9 +269,6 @@ func checkPolicy(r Request, p meshbench.Policy) error {
 	case meshbench.PolicySplit:
 		sum := 0
 		for _, b := range p.Split.Backends {
-			if err := known(b.Service); err != nil {
-				return err
-			}
 			if b.Weight < 0 {
 				return invalid("a weight must not be below 0")
 			}
@@ -253,8 +278,8 @@ func checkPolicy(r Request, p meshbench.Policy) error {
 			return invalid("the weights must not all be 0")
 		}
 	case meshbench.PolicyMirror:
-		if err := known(p.Mirror.Service); err != nil {
-			return err
+		if p.Mirror.Service == "" {
+			return invalid("a mirror needs a service")
 		}
 		return percent(p.Mirror.Percent)
 	case meshbench.PolicyHeaders:
