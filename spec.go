@@ -20,8 +20,8 @@ type Spec struct {
 	Entry PortRef
 	// Host is the Host header to send; empty: the entry's own address.
 	Host string
-	// Routes is where services find each other: one per Calls of a service,
-	// where it is not straight at the application.
+	// Routes is where services find each other: one per Calls of each instance
+	// of a service, where it is not straight at the application.
 	Routes []Route
 	// Runtimes are needed beside those of the processes: what one of them
 	// starts itself.
@@ -61,6 +61,7 @@ type Redirect struct {
 // Route is the way from one service to another.
 type Route struct {
 	From, To string // services
+	Instance int    // of From: each instance has a way of its own
 	At       PortRef
 	Host     string // Host header to send; empty: the address of At
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,7 +150,8 @@ func numbers(version string) ([]int, bool) {
 }
 
 // CheckRequest tells whether a driver of this version can render r: Check,
-// and a profile that the mesh has, one service, and at least one thread.
+// and a profile that the mesh has, services that fit together, and at least
+// one thread.
 func CheckRequest(d Description, r Request) error {
 	if err := Check(d, r.Subject); err != nil {
 		return err
@@ -157,12 +159,45 @@ func CheckRequest(d Description, r Request) error {
 	if !slices.Contains(d.Profiles, r.Profile) {
 		return meshbench.Errorf(meshbench.Invalid, "%s has no profile %q", d.Title, r.Profile)
 	}
-	if len(r.Services) != 1 {
-		return meshbench.Errorf(meshbench.Invalid, "%s stands before one service, not %d", d.Title, len(r.Services)).
-			WithHint("a chain of 1 is what can be measured")
+	if err := checkServices(r.Services); err != nil {
+		return err
 	}
 	if r.Threads < 1 {
 		return meshbench.Errorf(meshbench.Invalid, "a proxy cannot run with %d threads", r.Threads)
 	}
 	return nil
 }
+
+// checkServices tells whether services have names of their own, instances,
+// and calls that lead somewhere.
+func checkServices(services []meshbench.Service) error {
+	if len(services) == 0 {
+		return meshbench.Errorf(meshbench.Invalid, "there is no service for requests to go to")
+	}
+	names := map[string]bool{}
+	for _, s := range services {
+		switch {
+		case !serviceName.MatchString(s.Name):
+			return meshbench.Errorf(meshbench.Invalid, "the service name %q is not made of a-z, 0-9 and inner hyphens", s.Name)
+		case s.Name == Client:
+			return meshbench.Errorf(meshbench.Invalid, "a service cannot be called %s: that is who sends the load", Client)
+		case names[s.Name]:
+			return meshbench.Errorf(meshbench.Invalid, "two services are called %q", s.Name)
+		case len(s.Instances) == 0:
+			return meshbench.Errorf(meshbench.Invalid, "service %s has no instance", s.Name)
+		}
+		names[s.Name] = true
+	}
+	for _, s := range services {
+		for _, c := range s.Calls {
+			if !names[c] || c == s.Name {
+				return meshbench.Errorf(meshbench.Invalid, "service %s calls %q, which is no other service", s.Name, c)
+			}
+		}
+	}
+	return nil
+}
+
+// serviceName is what a service may be called: it becomes part of the names
+// of processes and hosts.
+var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)

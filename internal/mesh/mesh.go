@@ -96,7 +96,7 @@ const Client = "client"
 
 // Hop is what the two proxies between a sender and a service counted.
 type Hop struct {
-	From, To string // services; Client for the generator
+	From, To string // services; Client for the generator; several callers are joined (see Edge)
 	Secure   bool   // mutual TLS is what was asked for
 	Layer4   bool   // these proxies know connections only: requests are counted as connections
 	Counters
