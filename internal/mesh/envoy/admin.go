@@ -74,7 +74,8 @@ func (a admin) stats(ctx context.Context, filter string) (stats, error) {
 }
 
 // awaitLive returns when the proxy serves: its state is live, its workers
-// run, and nothing waits for a part of its configuration.
+// run, nothing waits for a part of its configuration, and no connection
+// follows an earlier one: those end a second after a listener has changed.
 func (a admin) awaitLive(ctx context.Context) error {
 	for {
 		status, _, err := a.get(ctx, "/ready")
@@ -82,12 +83,13 @@ func (a admin) awaitLive(ctx context.Context) error {
 			return err
 		}
 		if status == http.StatusOK {
-			s, err := a.stats(ctx, `^(listener_manager\.(workers_started|total_listeners_(active|warming))|cluster_manager\.warming_clusters)$`)
+			s, err := a.stats(ctx, `^(listener_manager\.(workers_started|total_listeners_(active|warming|draining)|total_filter_chains_draining)|cluster_manager\.warming_clusters)$`)
 			if err != nil {
 				return err
 			}
 			if s["listener_manager.workers_started"] == 1 && s["listener_manager.total_listeners_active"] > 0 &&
-				s["listener_manager.total_listeners_warming"] == 0 && s["cluster_manager.warming_clusters"] == 0 {
+				s["listener_manager.total_listeners_warming"] == 0 && s["cluster_manager.warming_clusters"] == 0 &&
+				s["listener_manager.total_listeners_draining"] == 0 && s["listener_manager.total_filter_chains_draining"] == 0 {
 				return nil
 			}
 		}
@@ -157,17 +159,17 @@ type configFacts struct {
 	groups               []string // for key exchange, where the configuration names them
 	requiresCertificate  bool
 	verifiesNames        bool
-	listeners, tlsSocket int // filter chains, and those that have TLS
+	listeners, tlsSocket int  // filter chains, and those that have TLS
+	permissive           bool // a filter chain is for connections without TLS beside others
 }
 
-// parseConfigDump looks through /config_dump for the words that matter,
-// wherever they stand.
-func parseConfigDump(dump []byte) (configFacts, error) {
+// read looks through a /config_dump for the words that matter, wherever they
+// stand.
+func (f *configFacts) read(dump []byte) error {
 	var document any
 	if err := json.Unmarshal(dump, &document); err != nil {
-		return configFacts{}, err
+		return err
 	}
-	var f configFacts
 	var walk func(any)
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -190,6 +192,8 @@ func parseConfigDump(dump []byte) (configFacts, error) {
 							f.groups = append(f.groups, g)
 						}
 					}
+				case "transport_protocol":
+					f.permissive = f.permissive || e == "raw_buffer"
 				case "require_client_certificate":
 					f.requiresCertificate = f.requiresCertificate || e == true
 				case "match_typed_subject_alt_names":
@@ -209,5 +213,5 @@ func parseConfigDump(dump []byte) (configFacts, error) {
 		}
 	}
 	walk(document)
-	return f, nil
+	return nil
 }

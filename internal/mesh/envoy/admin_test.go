@@ -73,20 +73,22 @@ const dump = `{"configs": [{"@type": "x", "active_state": {"listener": {
         "combined_validation_context": {"default_validation_context": {"match_typed_subject_alt_names": [{"san_type": "URI"}]}}
       }
     }}
-  }, {"filters": []}]
+  }, {"filters": [], "filter_chain_match": {"transport_protocol": "raw_buffer"}}]
 }}}]}`
 
 func TestParseConfigDump(t *testing.T) {
-	got, err := parseConfigDump([]byte(dump))
+	var got configFacts
+	err := got.read([]byte(dump))
 	want := configFacts{
 		accessLog: true, tracing: true, groups: []string{"X25519"},
-		requiresCertificate: true, verifiesNames: true, listeners: 2, tlsSocket: 1,
+		requiresCertificate: true, verifiesNames: true, listeners: 2, tlsSocket: 1, permissive: true,
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	quiet := `{"access_log": [], "require_client_certificate": false, "match_typed_subject_alt_names": [], "filter_chains": {}}`
-	if got, err := parseConfigDump([]byte(quiet)); err != nil || !reflect.DeepEqual(got, configFacts{}) {
+	got = configFacts{}
+	if err := got.read([]byte(quiet)); err != nil || !reflect.DeepEqual(got, configFacts{}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -95,7 +97,8 @@ func FuzzParseConfigDump(f *testing.F) {
 	f.Add(dump)
 	f.Add(`{"ecdh_curves": "X25519", "filter_chains": [1]}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		if got, err := parseConfigDump([]byte(text)); err == nil && got.tlsSocket > got.listeners {
+		var got configFacts
+		if err := got.read([]byte(text)); err == nil && got.tlsSocket > got.listeners {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -103,7 +106,7 @@ func FuzzParseConfigDump(f *testing.F) {
 
 func TestMutual(t *testing.T) {
 	config := configFacts{requiresCertificate: true, verifiesNames: true, listeners: 1, tlsSocket: 1}
-	client := observation{prefix: "cluster.service.", config: configFacts{verifiesNames: true}}
+	client := observation{prefix: "cluster.to-echo.", config: configFacts{verifiesNames: true}}
 	server := observation{prefix: "listener.inbound.", config: config, stats: stats{}}
 	for _, tt := range []struct {
 		name  string
@@ -119,6 +122,7 @@ func TestMutual(t *testing.T) {
 		{"certificate not required", mesh.Counters{Handshakes: 1}, func(_, s *observation) { s.config.requiresCertificate = false }, "partly"},
 		{"client not verified", mesh.Counters{Handshakes: 1}, func(_, s *observation) { s.config.verifiesNames = false }, "partly"},
 		{"server not verified", mesh.Counters{Handshakes: 1}, func(c, _ *observation) { c.config.verifiesNames = false }, "partly"},
+		{"permissive", mesh.Counters{Handshakes: 1, Plaintext: 1}, func(_, s *observation) { s.config.permissive, s.config.listeners = true, 2 }, "permissive"},
 		{"another way in", mesh.Counters{Handshakes: 1}, func(_, s *observation) { s.config.listeners = 2 }, "partly"},
 	} {
 		c, s := client, server

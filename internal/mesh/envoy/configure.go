@@ -18,7 +18,8 @@ import (
 // configureTimeout is for all proxies to accept a configuration and be live.
 const configureTimeout = 30 * time.Second
 
-// Configure gives the pair its listeners, routes, clusters and certificates.
+// Configure gives the proxies their listeners, routes, clusters and
+// certificates, and the request's policies.
 func (d Driver) Configure(ctx context.Context, access mesh.Access, r mesh.Request) error {
 	if err := mesh.CheckPolicies(d.Describe(), r); err != nil {
 		return err
@@ -31,51 +32,17 @@ func (d Driver) Configure(ctx context.Context, access mesh.Access, r mesh.Reques
 }
 
 // Config returns what Configure applies. A caller may change routes,
-// endpoints or anything else in it and Apply it to the running pair; applying
-// it unchanged takes the change back.
+// endpoints or anything else in it and Apply it to the running proxies;
+// applying it unchanged takes the change back.
 func (d Driver) Config(access mesh.Access, r mesh.Request) (controlplane.Config, error) {
-	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
+	if err := check(d, r); err != nil {
 		return controlplane.Config{}, err
 	}
-	entry, err := access.Address(ClientProxy, "http")
+	c, err := loadCredentials(access, time.Now(), workloads(r)...)
 	if err != nil {
 		return controlplane.Config{}, err
 	}
-	inbound, err := access.Address(ServerProxy, "mtls")
-	if err != nil {
-		return controlplane.Config{}, err
-	}
-	service := r.Services[0]
-	application, err := access.Address(service.At().Process, service.At().Port)
-	if err != nil {
-		return controlplane.Config{}, err
-	}
-	client, server := pki.ServiceAccount("client"), pki.ServiceAccount(service.Name)
-	c, err := loadCredentials(access, time.Now(), client, server)
-	if err != nil {
-		return controlplane.Config{}, err
-	}
-	clientIdentity, serverIdentity := c.Identities[client], c.Identities[server]
-	return controlplane.Config{Nodes: []controlplane.Node{
-		{
-			ID: ClientProxy, Identity: &clientIdentity, Trust: c.Bundle,
-			Listeners: []controlplane.Listener{{
-				Name: entryListener, Address: entry, Routes: routes(r.Profile, serviceCluster),
-			}},
-			Clusters: []controlplane.Cluster{{
-				Name: serviceCluster, Endpoints: []string{inbound}, TLS: peerTLS(r.Profile, server), Limit: limit(r.Profile),
-			}},
-		},
-		{
-			ID: ServerProxy, Identity: &serverIdentity, Trust: c.Bundle,
-			Listeners: []controlplane.Listener{{
-				Name: inboundListener, Address: inbound, TLS: peerTLS(r.Profile, client), Routes: routes(r.Profile, appCluster),
-			}},
-			Clusters: []controlplane.Cluster{{
-				Name: appCluster, Endpoints: []string{application}, Limit: limit(r.Profile),
-			}},
-		},
-	}}, nil
+	return configOf(r, access.Address, c)
 }
 
 // Apply makes a configuration the one that the running proxies have, without

@@ -1,9 +1,14 @@
-// Package envoy drives a pair of Envoy proxies: one on the client's side, one
-// on the server's, strict mutual TLS between them, and everything that they
-// do told to them over ADS by a control plane of ours (package controlplane),
-// which runs as a process beside them.
+// Package envoy drives Envoy proxies: one beside each instance of a service
+// and one beside the generator, strict mutual TLS between them, and everything
+// that they do told to them over ADS by a control plane of ours (package
+// controlplane), which runs as a process beside them.
 //
-//	generator -> client-proxy == mutual TLS ==> server-proxy -> application
+//	generator -> client-proxy == mutual TLS ==> echo-proxy -> application
+//
+// Where a service calls another, its application sends the request to a port
+// of its own proxy:
+//
+//	application -> front-proxy == mutual TLS ==> back-proxy -> application
 //
 // Their bootstraps are static and hold only who they are, where their admin
 // endpoint is, and where the control plane is.
@@ -18,23 +23,37 @@ import (
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
-	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
 )
 
-// The processes of a deployment and their ports.
+// The processes of a deployment that belong to no service.
 const (
 	ControlPlane = "control-plane" // ports "ads" and "admin"
-	ClientProxy  = "client-proxy"  // ports "http" (where load enters) and "admin"
-	ServerProxy  = "server-proxy"  // ports "mtls" and "admin"
+	ClientProxy  = "client-proxy"  // ports Outbound of the first service, and "admin"
 )
 
-// The names that the configuration, and so the statistics, have inside the
-// proxies.
+// ServerProxy is the process beside an instance of a service. It has the
+// ports "inbound", Outbound of each service that is called, and "admin".
+func ServerProxy(service string, instance int) string {
+	if instance > 0 {
+		service += "-" + strconv.Itoa(instance+1)
+	}
+	return service + "-proxy"
+}
+
+// Outbound is where a proxy takes requests to a service. A port, a listener
+// and a cluster are called so, and with them their statistics.
+func Outbound(service string) string { return "to-" + service }
+
+// Inbound is where the proxy of a service's first instance takes what comes
+// from other proxies.
+func Inbound(service string) meshbench.PortRef {
+	return meshbench.PortRef{Process: ServerProxy(service, 0), Port: inbound}
+}
+
 const (
-	entryListener   = "entry"       // of the client proxy: plain HTTP
-	inboundListener = "inbound"     // of the server proxy: mutual TLS
-	serviceCluster  = "service"     // of the client proxy: the server proxy
-	appCluster      = "application" // of the server proxy
+	inbound    = "inbound"     // the port and listener before an application
+	appCluster = "application" // where it leads
+	adminPort  = "admin"
 )
 
 // What profile parity sets and profile shipped leaves to Envoy.
@@ -70,9 +89,9 @@ func (Driver) Describe() mesh.Description {
 	return mesh.Description{
 		Name:     "envoy",
 		Title:    "Envoy",
-		Summary:  "A pair of Envoy proxies with mutual TLS between them, configured over ADS.",
+		Summary:  "Envoy proxies with mutual TLS between them, configured over ADS.",
 		Versions: []string{"1.40.0", "1.39.3", "1.38.3", "1.37.0", "1.36.4"},
-		Options:  []mesh.Option{{Name: "mtls", Values: []string{"strict"}, Summary: "both proxies prove who they are, and nothing else is let in"}},
+		Options:  options(),
 		Profiles: []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
 		Runtimes: []string{"envoy"},
 		HasProxy: true, NamesPeer: true,
@@ -107,19 +126,33 @@ const bootstrap = `{
 }
 `
 
-// Render says that a control plane and two proxies must run. The control
+// Render says that a control plane and the proxies must run. The control
 // plane ends with its sitting (Control is false): what it holds are ports and
 // certificates of this sitting, and it is up in some 20 ms.
 func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
-	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
+	if err := check(d, r); err != nil {
 		return meshbench.Spec{}, err
 	}
 	version, err := mesh.Version(d.Describe(), r.Subject.Version)
 	if err != nil {
 		return meshbench.Spec{}, err
 	}
-	service := r.Services[0]
-	proxy := func(name string, role meshbench.Role, service, port string) meshbench.Process {
+	spec := meshbench.Spec{
+		Processes: []meshbench.Process{{
+			Name: ControlPlane, Role: meshbench.ControlPlane,
+			Runtime: meshbench.Self,
+			Args: []string{
+				"control-plane", "envoy",
+				"--listen", `{{address "control-plane" "ads"}}`,
+				"--admin", `{{address "control-plane" "admin"}}`,
+			},
+			Ports:    []string{"ads", adminPort},
+			ReadyURL: `http://{{address "control-plane" "admin"}}/ready`,
+			MayPark:  true,
+		}},
+		Entry: meshbench.PortRef{Process: ClientProxy, Port: Outbound(r.Services[0].Name)},
+	}
+	for _, p := range proxies(r) {
 		args := []string{
 			"--config-path", "{{dir}}/bootstrap.json",
 			"--disable-hot-restart", // several run on one machine
@@ -129,75 +162,51 @@ func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
 		if r.Profile == meshbench.Parity {
 			args = append(args, "--concurrency", strconv.Itoa(r.Threads))
 		}
-		return meshbench.Process{
-			Name: name, Role: role, Service: service,
+		process := meshbench.Process{
+			Name: p.name, Role: meshbench.ClientProxy, Service: p.service, Instance: p.instance,
 			Runtime:  "envoy@" + version,
 			Args:     args,
-			Files:    []meshbench.File{{Name: "bootstrap.json", Text: strings.ReplaceAll(bootstrap, "NODE", name)}},
-			Ports:    []string{port, "admin"},
-			ReadyURL: `http://{{address "` + name + `" "admin"}}/server_info`,
+			Files:    []meshbench.File{{Name: "bootstrap.json", Text: strings.ReplaceAll(bootstrap, "NODE", p.name)}},
+			ReadyURL: `http://{{address "` + p.name + `" "admin"}}/server_info`,
 			MayPark:  true,
 		}
+		if p.service != "" {
+			process.Role = meshbench.ServerProxy
+			process.Ports = append(process.Ports, inbound)
+		}
+		for _, to := range p.calls {
+			process.Ports = append(process.Ports, Outbound(to))
+			if p.service != "" {
+				spec.Routes = append(spec.Routes, meshbench.Route{
+					From: p.service, Instance: p.instance, To: to,
+					At: meshbench.PortRef{Process: p.name, Port: Outbound(to)},
+				})
+			}
+		}
+		process.Ports = append(process.Ports, adminPort)
+		spec.Processes = append(spec.Processes, process)
 	}
-	return meshbench.Spec{
-		Processes: []meshbench.Process{
-			{
-				Name: ControlPlane, Role: meshbench.ControlPlane,
-				Runtime: meshbench.Self,
-				Args: []string{
-					"control-plane", "envoy",
-					"--listen", `{{address "control-plane" "ads"}}`,
-					"--admin", `{{address "control-plane" "admin"}}`,
-				},
-				Ports:    []string{"ads", "admin"},
-				ReadyURL: `http://{{address "control-plane" "admin"}}/ready`,
-				MayPark:  true,
-			},
-			proxy(ServerProxy, meshbench.ServerProxy, service.Name, "mtls"),
-			proxy(ClientProxy, meshbench.ClientProxy, "", "http"),
-		},
-		Entry: meshbench.PortRef{Process: ClientProxy, Port: "http"},
-	}, nil
+	return spec, nil
 }
 
-// Inbound is where the server proxy takes mutual TLS and nothing else.
-func Inbound() meshbench.PortRef { return meshbench.PortRef{Process: ServerProxy, Port: "mtls"} }
+// proxy is one Envoy.
+type proxy struct {
+	name     string
+	service  string // that it stands before; empty: the generator's
+	instance int
+	calls    []string // the services that requests go to through it
+}
 
-func capabilities() []mesh.Capability {
-	var out []mesh.Capability
-	for _, k := range meshbench.PolicyKinds() {
-		out = append(out, mesh.Capability{Policy: k, Note: "the driver does not render it yet", Source: "docs/architecture.md"})
+// proxies are all of a deployment: the servers' and then the client's.
+func proxies(r mesh.Request) []proxy {
+	var out []proxy
+	for _, s := range r.Services {
+		for i := range s.Instances {
+			out = append(out, proxy{ServerProxy(s.Name, i), s.Name, i, s.Calls})
+		}
 	}
-	return out
+	return append(out, proxy{name: ClientProxy, calls: []string{r.Services[0].Name}})
 }
 
 // Prepare has nothing to prepare: a bootstrap says where the control plane is.
 func (Driver) Prepare(context.Context, mesh.Access, mesh.Request, string) error { return nil }
-
-// Show returns nothing yet.
-func (d Driver) Show(r mesh.Request) ([]mesh.Document, error) {
-	return []mesh.Document{}, mesh.CheckPolicies(d.Describe(), r)
-}
-
-func routes(profile meshbench.Profile, cluster string) []controlplane.Route {
-	r := controlplane.Route{Prefix: "/", Cluster: cluster}
-	if profile == meshbench.Parity {
-		r.Timeout = meshbench.Duration(parityTimeout)
-	}
-	return []controlplane.Route{r}
-}
-
-func peerTLS(profile meshbench.Profile, peer string) *controlplane.TLS {
-	t := &controlplane.TLS{Peers: []string{peer}}
-	if profile == meshbench.Parity {
-		t.Version, t.Groups = parityTLS, []string{parityGroup}
-	}
-	return t
-}
-
-func limit(profile meshbench.Profile) uint32 {
-	if profile == meshbench.Parity {
-		return parityLimit
-	}
-	return 0
-}

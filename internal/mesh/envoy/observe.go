@@ -3,6 +3,8 @@ package envoy
 import (
 	"context"
 	"maps"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,14 +13,15 @@ import (
 	"github.com/meshbench/meshbench/internal/mesh"
 )
 
-// Counters reads what the proof of path needs, and nothing else:
+// Counters reads what the proof of path needs, and nothing else. A hop is
+// from the proxies of its callers, C, to the proxies of a service, S:
 //
-//   - requests at the client proxy: http.entry.downstream_rq_total (the admin
-//     endpoint counts under a prefix of its own);
-//   - its attempts: cluster.service.upstream_rq_total, which Envoy counts when
+//   - requests at C: http.to-S.downstream_rq_total (the admin endpoint counts
+//     under a prefix of its own);
+//   - attempts of C: cluster.to-S.upstream_rq_total, which Envoy counts when
 //     a request is given to a connection that is ready; what failed before
 //     (no connection, circuit breaker) is not in it;
-//   - requests at the server proxy: http.inbound.downstream_rq_total;
+//   - requests at S: http.inbound.downstream_rq_total;
 //   - handshakes: listener.inbound.ssl.handshake, those that the server's side
 //     completed. (In TLS 1.3 the client's side is done before the server has
 //     verified the client's certificate, so its count could hold refused ones.)
@@ -27,50 +30,72 @@ import (
 //     HTTP layer gets a connection, so that no probe and no half-done
 //     handshake falls between them.
 func (d Driver) Counters(ctx context.Context, access mesh.Access, r mesh.Request) ([]mesh.Hop, error) {
-	c, err := d.counters(ctx, access)
+	combined, err := mesh.Combine(r)
 	if err != nil {
 		return nil, err
 	}
-	return []mesh.Hop{{From: mesh.Client, To: r.Services[0].Name, Secure: true, Counters: c}}, nil
+	modes := writer{Request: r, policies: map[string]mesh.ServicePolicy{}}
+	for _, p := range combined {
+		modes.policies[p.Service] = p
+	}
+	var out []mesh.Hop
+	for _, e := range mesh.Edges(r.Services) {
+		h := mesh.Hop{From: e.Name(), To: e.To, Secure: modes.mode(e.To) != meshbench.MTLSOff}
+		for _, p := range proxies(r) {
+			if p.service == e.To {
+				if err := d.received(ctx, access, p.name, &h.Counters); err != nil {
+					return nil, err
+				}
+			}
+			if slices.Contains(p.calls, e.To) {
+				if err := d.sent(ctx, access, p.name, e.To, &h.Counters); err != nil {
+					return nil, err
+				}
+			}
+		}
+		out = append(out, h)
+	}
+	return out, nil
 }
 
-func (d Driver) counters(ctx context.Context, access mesh.Access) (mesh.Counters, error) {
-	var c mesh.Counters
-	client, err := d.read(ctx, access, ClientProxy, `^(http\.entry\.downstream_rq_total|cluster\.service\.upstream_rq_total)$`)
+// sent adds what a caller's proxy counted.
+func (d Driver) sent(ctx context.Context, access mesh.Access, proxy, to string, c *mesh.Counters) error {
+	received, attempts := "http."+Outbound(to)+".downstream_rq_total", "cluster."+Outbound(to)+".upstream_rq_total"
+	s, err := d.read(ctx, access, proxy, "^("+regexp.QuoteMeta(received)+"|"+regexp.QuoteMeta(attempts)+")$")
 	if err != nil {
-		return c, err
+		return err
 	}
-	server, err := d.read(ctx, access, ServerProxy,
-		`^(http\.inbound\.downstream_(rq_total|cx_total|cx_ssl_total)|listener\.inbound\.ssl\.handshake)$`)
-	if err != nil {
-		return c, err
-	}
-	var connections, secured uint64
-	for _, n := range []struct {
-		proxy string
-		stats stats
-		name  string
-		into  *uint64
-		// Without TLS there is no counter of handshakes: that is an answer.
-		optional bool
-	}{
-		{ClientProxy, client, "http.entry.downstream_rq_total", &c.ClientReceived, false},
-		{ClientProxy, client, "cluster.service.upstream_rq_total", &c.ClientAttempts, false},
-		{ServerProxy, server, "http.inbound.downstream_rq_total", &c.ServerReceived, false},
-		{ServerProxy, server, "http.inbound.downstream_cx_total", &connections, false},
-		{ServerProxy, server, "http.inbound.downstream_cx_ssl_total", &secured, false},
-		{ServerProxy, server, "listener.inbound.ssl.handshake", &c.Handshakes, true},
-	} {
-		v, err := n.stats.need(n.proxy, n.name)
-		if err != nil && !n.optional {
-			return mesh.Counters{}, err
+	for name, into := range map[string]*uint64{received: &c.ClientReceived, attempts: &c.ClientAttempts} {
+		n, err := s.need(proxy, name)
+		if err != nil {
+			return err
 		}
-		*n.into = v
+		*into += n
 	}
+	return nil
+}
+
+// received adds what a server's proxy counted.
+func (d Driver) received(ctx context.Context, access mesh.Access, proxy string, c *mesh.Counters) error {
+	s, err := d.read(ctx, access, proxy, `^(http\.inbound\.downstream_(rq_total|cx_total|cx_ssl_total)|listener\.inbound\.ssl\.handshake)$`)
+	if err != nil {
+		return err
+	}
+	var requests, connections, secured uint64
+	for name, into := range map[string]*uint64{
+		"http.inbound.downstream_rq_total": &requests, "http.inbound.downstream_cx_total": &connections, "http.inbound.downstream_cx_ssl_total": &secured,
+	} {
+		if *into, err = s.need(proxy, name); err != nil {
+			return err
+		}
+	}
+	c.ServerReceived += requests
+	// Without TLS there is no counter of handshakes: that is an answer.
+	c.Handshakes += s["listener.inbound.ssl.handshake"]
 	if connections > secured {
-		c.Plaintext = connections - secured
+		c.Plaintext += connections - secured
 	}
-	return c, nil
+	return nil
 }
 
 func (d Driver) read(ctx context.Context, access mesh.Access, proxy, filter string) (stats, error) {
@@ -84,8 +109,9 @@ func (d Driver) read(ctx context.Context, access mesh.Access, proxy, filter stri
 // notSeen is the value of a setting that only traffic shows.
 const notSeen = "not seen"
 
-// Settings reads versions, statistics and the configuration in force of both
-// proxies. Where the two differ, a value names both sides.
+// Settings reads versions, statistics and the configuration in force of the
+// pair that load enters by: the generator's proxy and that of the first
+// service's first instance. Where the two differ, a value names both sides.
 //
 //	version           as the program says
 //	threads           workers that run
@@ -95,17 +121,23 @@ const notSeen = "not seen"
 //	tls_group_choice  profile: the configuration names the groups; product: it does not
 //	upstream_http     what the client proxy speaks with the server proxy
 //	access_log, tracing  on or off
-func (d Driver) Settings(ctx context.Context, access mesh.Access, _ mesh.Request) ([]meshbench.Setting, error) {
-	client, err := d.observe(ctx, access, ClientProxy, "cluster.service.", "dynamic_active_clusters")
+//	rbac              on: the server proxy has decided on requests by rules
+func (d Driver) Settings(ctx context.Context, access mesh.Access, r mesh.Request) ([]meshbench.Setting, error) {
+	if len(r.Services) == 0 {
+		return nil, meshbench.Errorf(meshbench.Invalid, "there is no service to look at")
+	}
+	to := r.Services[0].Name
+	serverProxy := ServerProxy(to, 0)
+	client, err := d.observe(ctx, access, ClientProxy, Outbound(to), "cluster.")
 	if err != nil {
 		return nil, err
 	}
-	server, err := d.observe(ctx, access, ServerProxy, "listener.inbound.", "")
+	server, err := d.observe(ctx, access, serverProxy, inbound, "listener.")
 	if err != nil {
 		return nil, err
 	}
-	counters, err := d.counters(ctx, access)
-	if err != nil {
+	var counters mesh.Counters
+	if err := d.received(ctx, access, serverProxy, &counters); err != nil {
 		return nil, err
 	}
 	var out []meshbench.Setting
@@ -131,6 +163,7 @@ func (d Driver) Settings(ctx context.Context, access mesh.Access, _ mesh.Request
 	out = append(out, meshbench.Setting{Name: "upstream_http", Value: client.spoken()})
 	both("access_log", func(o observation) string { return onOff(o.config.accessLog) })
 	both("tracing", func(o observation) string { return onOff(o.config.tracing) })
+	out = append(out, meshbench.Setting{Name: "rbac", Value: onOff(server.stats["http.inbound.rbac.allowed"]+server.stats["http.inbound.rbac.denied"] > 0)})
 	return out, nil
 }
 
@@ -141,6 +174,8 @@ func mutual(client, server observation, c mesh.Counters) string {
 		return notSeen
 	case c.Plaintext > 0 && c.Handshakes == 0:
 		return "off"
+	case server.config.permissive && server.config.requiresCertificate && server.config.verifiesNames && client.config.verifiesNames:
+		return "permissive"
 	case c.Plaintext > 0 || server.stats[server.prefix+"ssl.no_certificate"] > 0,
 		!server.config.requiresCertificate, !server.config.verifiesNames, !client.config.verifiesNames,
 		server.config.tlsSocket < server.config.listeners:
@@ -164,8 +199,10 @@ type observation struct {
 	config  configFacts
 }
 
-func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, prefix, clusters string) (observation, error) {
-	o := observation{prefix: prefix}
+// observe looks at a proxy's listener of a name, where kind is "cluster." at
+// its cluster too, and at the statistics about TLS of that kind.
+func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, name, kind string) (observation, error) {
+	o := observation{prefix: kind + name + "."}
 	a, err := d.admin(access, proxy)
 	if err != nil {
 		return o, err
@@ -177,30 +214,23 @@ func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, prefix, 
 	if o.version, err = parseVersion(info); err != nil {
 		return o, meshbench.Errorf(meshbench.Internal, "%s: %w", proxy, err)
 	}
-	quoted := strings.ReplaceAll(prefix, ".", `\.`)
-	if o.stats, err = a.stats(ctx, `^(server\.concurrency|`+quoted+`(ssl\.(versions|curves|ciphers|no_certificate)|upstream_cx_http).*)$`); err != nil {
+	if o.stats, err = a.stats(ctx, `^(server\.concurrency|http\.inbound\.rbac\.(allowed|denied)|`+
+		regexp.QuoteMeta(o.prefix)+`(ssl\.(versions|curves|ciphers|no_certificate)|upstream_cx_http).*)$`); err != nil {
 		return o, err
 	}
-	dump := "/config_dump?resource=dynamic_listeners"
-	body, err := a.ok(ctx, dump)
-	if err != nil {
-		return o, err
+	dumps := []string{"dynamic_listeners"}
+	if kind == "cluster." {
+		dumps = append(dumps, "dynamic_active_clusters")
 	}
-	if o.config, err = parseConfigDump(body); err != nil {
-		return o, meshbench.Errorf(meshbench.Internal, "%s: the configuration cannot be read: %w", proxy, err)
+	for _, what := range dumps {
+		body, err := a.ok(ctx, "/config_dump?"+url.Values{"resource": {what}, "name_regex": {"^" + regexp.QuoteMeta(name) + "$"}}.Encode())
+		if err != nil {
+			return o, err
+		}
+		if err := o.config.read(body); err != nil {
+			return o, meshbench.Errorf(meshbench.Internal, "%s: the configuration cannot be read: %w", proxy, err)
+		}
 	}
-	if clusters == "" {
-		return o, nil
-	}
-	if body, err = a.ok(ctx, "/config_dump?resource="+clusters); err != nil {
-		return o, err
-	}
-	more, err := parseConfigDump(body)
-	if err != nil {
-		return o, meshbench.Errorf(meshbench.Internal, "%s: the configuration cannot be read: %w", proxy, err)
-	}
-	o.config.groups = append(o.config.groups, more.groups...)
-	o.config.verifiesNames = o.config.verifiesNames || more.verifiesNames
 	return o, nil
 }
 

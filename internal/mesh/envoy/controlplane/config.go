@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
@@ -47,10 +48,16 @@ type Node struct {
 
 // Listener is a port on which a proxy takes HTTP requests.
 type Listener struct {
-	Name    string  `json:"name"`          // also the prefix of its statistics
-	Address string  `json:"address"`       // host:port
-	TLS     *TLS    `json:"tls,omitempty"` // nil: plain text; else a client certificate is required
-	Routes  []Route `json:"routes"`        // the first that matches wins
+	Name    string `json:"name"`          // also the prefix of its statistics
+	Address string `json:"address"`       // host:port
+	TLS     *TLS   `json:"tls,omitempty"` // nil: plain text; else a client certificate is required
+	// Permissive lets plain text in beside TLS.
+	Permissive bool `json:"permissive,omitempty"`
+	// Inbound listeners stand before an application: their routes can have
+	// authorizations and a rate limit. Those of others can have faults.
+	Inbound   bool    `json:"inbound,omitempty"`
+	AccessLog bool    `json:"access_log,omitempty"` // a line per request on standard output
+	Routes    []Route `json:"routes"`               // the first that matches wins
 }
 
 // TLS is mutual TLS at one end of a connection.
@@ -58,17 +65,42 @@ type TLS struct {
 	Peers   []string `json:"peers"`             // SPIFFE names of which the other end must prove one
 	Version string   `json:"version,omitempty"` // "1.2" or "1.3" and no other; empty: Envoy's own range
 	Groups  []string `json:"groups,omitempty"`  // for key exchange, "X25519"; empty: Envoy's own list
+	ALPN    []string `json:"alpn,omitempty"`    // protocols that are offered, "h2"; empty: Envoy's own
 }
 
-// Route says what becomes of requests whose path begins with Prefix: they go
-// to a cluster, or Direct answers them.
+// Route says what becomes of requests that fit: they go to a cluster, to one
+// of several, or Direct answers them.
 type Route struct {
-	Prefix  string             `json:"prefix"`
-	Cluster string             `json:"cluster,omitempty"`
-	Direct  *Direct            `json:"direct,omitempty"`
-	Timeout meshbench.Duration `json:"timeout,omitempty"` // for the whole answer; 0: Envoy's own, 15 s
-	// ResponseHeaders are added to the answer.
-	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+	Prefix  string            `json:"prefix"`            // of the path
+	Method  string            `json:"method,omitempty"`  // empty: every method
+	Headers map[string]string `json:"headers,omitempty"` // name -> its exact value
+
+	Cluster  string             `json:"cluster,omitempty"`
+	Backends []Backend          `json:"backends,omitempty"` // in place of Cluster
+	Direct   *Direct            `json:"direct,omitempty"`
+	Timeout  meshbench.Duration `json:"timeout,omitempty"` // for the whole answer; 0: Envoy's own, 15 s
+
+	Retry    *meshbench.RetryPolicy  `json:"retry,omitempty"` // nil: Envoy does not retry
+	Mirror   *Mirror                 `json:"mirror,omitempty"`
+	Request  *meshbench.HeaderChange `json:"request,omitempty"`
+	Response *meshbench.HeaderChange `json:"response,omitempty"`
+	Fault    *meshbench.FaultPolicy  `json:"fault,omitempty"` // not on inbound listeners
+
+	// On inbound listeners alone. From has SPIFFE names.
+	Authorizations []meshbench.Authorization  `json:"authorizations,omitempty"`
+	RateLimit      *meshbench.RateLimitPolicy `json:"rate_limit,omitempty"`
+}
+
+// Backend is a cluster with its share of the requests.
+type Backend struct {
+	Cluster string `json:"cluster"`
+	Weight  int    `json:"weight"` // of the sum of all
+}
+
+// Mirror is where copies of requests go.
+type Mirror struct {
+	Cluster string  `json:"cluster"`
+	Percent float64 `json:"percent"` // of the requests
 }
 
 // Direct is an answer that the proxy gives itself.
@@ -82,7 +114,14 @@ type Cluster struct {
 	Name      string   `json:"name"`
 	Endpoints []string `json:"endpoints"`       // host:port
 	TLS       *TLS     `json:"tls,omitempty"`   // nil: plain text
+	HTTP2     bool     `json:"http2,omitempty"` // else HTTP/1.1
 	Limit     uint32   `json:"limit,omitempty"` // connections, pending and active requests; 0: Envoy's own, 1024
+	// Breaker has limits of its own; its zeros, as policies have them, bound
+	// nothing.
+	Breaker *meshbench.CircuitBreaker `json:"breaker,omitempty"`
+	// Retries lifts Envoy's own limit of 3 retries at the same time.
+	Retries bool                        `json:"retries,omitempty"`
+	Outlier *meshbench.OutlierDetection `json:"outlier,omitempty"`
 }
 
 // Version is a hash of everything in c: equal configurations have equal
@@ -150,17 +189,13 @@ func (n Node) validate() error {
 		if err := l.TLS.validate(); err != nil {
 			return invalid("listener %s: %v", l.Name, err)
 		}
+		if l.Permissive && l.TLS == nil {
+			return invalid("listener %s lets plain text in beside TLS, which it does not have", l.Name)
+		}
 		secured = secured || l.TLS != nil
 		for _, r := range l.Routes {
-			switch {
-			case !strings.HasPrefix(r.Prefix, "/"):
-				return invalid("listener %s: the route prefix %q does not begin with /", l.Name, r.Prefix)
-			case (r.Cluster == "") == (r.Direct == nil):
-				return invalid("listener %s: route %s needs either a cluster or a direct answer", l.Name, r.Prefix)
-			case r.Cluster != "" && !clusters[r.Cluster]:
-				return invalid("listener %s: route %s goes to cluster %q, which does not exist", l.Name, r.Prefix, r.Cluster)
-			case r.Direct != nil && (r.Direct.Status < 200 || r.Direct.Status > 599):
-				return invalid("listener %s: route %s answers with status %d", l.Name, r.Prefix, r.Direct.Status)
+			if why := r.wrong(l.Inbound, clusters); why != "" {
+				return invalid("listener %s: %s", l.Name, why)
 			}
 		}
 	}
@@ -169,6 +204,51 @@ func (n Node) validate() error {
 	}
 	return nil
 }
+
+// wrong says why a route makes no sense; empty: it does.
+func (r Route) wrong(inbound bool, clusters map[string]bool) string {
+	targets := 0
+	for _, set := range []bool{r.Cluster != "", len(r.Backends) > 0, r.Direct != nil} {
+		if set {
+			targets++
+		}
+	}
+	names := []string{r.Cluster}
+	sum := uint64(0)
+	for _, b := range r.Backends {
+		if b.Weight < 0 || b.Weight > maxWeight {
+			return fmt.Sprintf("route %s has a backend with weight %d", r.Prefix, b.Weight)
+		}
+		sum += uint64(b.Weight)
+		names = append(names, b.Cluster)
+	}
+	if r.Mirror != nil {
+		names = append(names, r.Mirror.Cluster)
+	}
+	switch {
+	case !strings.HasPrefix(r.Prefix, "/"):
+		return fmt.Sprintf("the route prefix %q does not begin with /", r.Prefix)
+	case targets != 1:
+		return fmt.Sprintf("route %s needs either a cluster, backends or a direct answer", r.Prefix)
+	case r.Direct != nil && (r.Direct.Status < 200 || r.Direct.Status > 599):
+		return fmt.Sprintf("route %s answers with status %d", r.Prefix, r.Direct.Status)
+	case len(r.Backends) > 0 && (sum == 0 || sum > maxWeight):
+		return fmt.Sprintf("route %s has weights with the sum %d", r.Prefix, sum)
+	case inbound && r.Fault != nil:
+		return fmt.Sprintf("route %s has a fault, which an inbound listener cannot have", r.Prefix)
+	case !inbound && (len(r.Authorizations) > 0 || r.RateLimit != nil):
+		return fmt.Sprintf("route %s has an authorization or a rate limit, which only an inbound listener can have", r.Prefix)
+	}
+	for i, n := range names {
+		if (i > 0 || n != "") && !clusters[n] {
+			return fmt.Sprintf("route %s goes to cluster %q, which does not exist", r.Prefix, n)
+		}
+	}
+	return ""
+}
+
+// maxWeight bounds the sum of the weights of a route.
+const maxWeight = 1 << 31
 
 func (t *TLS) validate() error {
 	if t == nil {

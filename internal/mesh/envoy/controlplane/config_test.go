@@ -18,18 +18,31 @@ func example() Config {
 			ID: "client", Identity: &pki.Identity{Name: "spiffe://meshbench.local/c", Certificate: "cert", Key: "key"}, Trust: "bundle",
 			Listeners: []Listener{{Name: "entry", Address: "127.0.0.1:1000", Routes: []Route{
 				{Prefix: "/teapot", Direct: &Direct{Status: 418, Body: "short"}},
-				{Prefix: "/", Cluster: "service", Timeout: meshbench.Duration(time.Minute), ResponseHeaders: map[string]string{"x-b": "2", "x-a": "1"}},
+				{Prefix: "/", Cluster: "service", Timeout: meshbench.Duration(time.Minute), Response: &meshbench.HeaderChange{Add: map[string]string{"x-b": "2", "x-a": "1"}}},
+				{
+					Prefix: "/split", Method: "GET", Headers: map[string]string{"x-user": "dev"}, Backends: []Backend{{"service", 9}, {"other", 1}},
+					Retry:  &meshbench.RetryPolicy{Attempts: 2, On: []meshbench.RetryOn{meshbench.RetryOn5xx, meshbench.RetryOnConnectFailure}, PerTryTimeout: meshbench.Duration(time.Second)},
+					Mirror: &Mirror{"other", 0.5}, Request: &meshbench.HeaderChange{Set: map[string]string{"x-100": "100%"}, Remove: []string{"X-Gone"}},
+					Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 10}, Delay: &meshbench.Delay{Duration: meshbench.Duration(time.Second), Percent: 1}},
+				},
 			}}},
 			Clusters: []Cluster{{
 				Name: "service", Endpoints: []string{"127.0.0.1:2000"}, Limit: 4096,
-				TLS: &TLS{Peers: []string{"spiffe://meshbench.local/s"}, Version: "1.3", Groups: []string{"X25519"}},
-			}},
+				TLS:   &TLS{Peers: []string{"spiffe://meshbench.local/s"}, Version: "1.3", Groups: []string{"X25519"}, ALPN: []string{"h2"}},
+				HTTP2: true, Retries: true, Breaker: &meshbench.CircuitBreaker{MaxConnections: 1},
+				Outlier: &meshbench.OutlierDetection{ConsecutiveErrors: 3, BaseEjection: meshbench.Duration(time.Second), MaxEjectionPercent: 50},
+			}, {Name: "other", Endpoints: []string{"127.0.0.1:2001"}}},
 		},
 		{
 			ID: "server", Identity: &pki.Identity{Name: "spiffe://meshbench.local/s", Certificate: "cert", Key: "key"}, Trust: "bundle",
 			Listeners: []Listener{{
-				Name: "inbound", Address: "[::1]:2000", TLS: &TLS{Peers: []string{"spiffe://meshbench.local/c"}},
-				Routes: []Route{{Prefix: "/", Cluster: "app"}},
+				Name: "inbound", Address: "[::1]:2000", TLS: &TLS{Peers: []string{"spiffe://meshbench.local/c"}}, Permissive: true, Inbound: true, AccessLog: true,
+				Routes: []Route{{
+					Prefix: "/", Cluster: "app", RateLimit: &meshbench.RateLimitPolicy{Requests: 3, Per: meshbench.Duration(time.Second)},
+					Authorizations: []meshbench.Authorization{
+						{Action: meshbench.Deny, From: []string{"spiffe://meshbench.local/c"}, Paths: []string{"/admin"}, Methods: []string{"POST"}}, {Action: meshbench.Allow},
+					},
+				}},
 			}},
 			Clusters: []Cluster{{Name: "app", Endpoints: []string{"127.0.0.1:3000"}}},
 		},
@@ -58,6 +71,21 @@ func TestConfigValidate(t *testing.T) {
 		{"route to two things", func(c *Config) { c.Nodes[0].Listeners[0].Routes[0].Cluster = "service" }, "either a cluster"},
 		{"route to an unknown cluster", func(c *Config) { c.Nodes[0].Listeners[0].Routes[1].Cluster = "moon" }, "does not exist"},
 		{"status", func(c *Config) { c.Nodes[0].Listeners[0].Routes[0].Direct.Status = 99 }, "status 99"},
+		{"backend that does not exist", func(c *Config) {
+			c.Nodes[1].Listeners[0].Routes[0] = Route{Prefix: "/", Backends: []Backend{{"moon", 1}}}
+		}, "does not exist"},
+		{"no weight", func(c *Config) {
+			c.Nodes[1].Listeners[0].Routes[0] = Route{Prefix: "/", Backends: []Backend{{"app", 0}}}
+		}, "sum 0"},
+		{"weight below 0", func(c *Config) {
+			c.Nodes[1].Listeners[0].Routes[0] = Route{Prefix: "/", Backends: []Backend{{"app", -1}}}
+		}, "weight -1"},
+		{"mirror to nothing", func(c *Config) { c.Nodes[1].Listeners[0].Routes[0].Mirror = &Mirror{"moon", 1} }, "does not exist"},
+		{"fault before the application", func(c *Config) { c.Nodes[1].Listeners[0].Routes[0].Fault = &meshbench.FaultPolicy{} }, "fault"},
+		{"authorization before the client", func(c *Config) {
+			c.Nodes[0].Listeners[0].Routes[1].Authorizations = []meshbench.Authorization{{Action: meshbench.Deny}}
+		}, "only an inbound"},
+		{"permissive without TLS", func(c *Config) { c.Nodes[0].Listeners[0].Permissive = true }, "plain text"},
 		{"TLS for everybody", func(c *Config) { c.Nodes[1].Listeners[0].TLS.Peers = nil }, "everybody"},
 		{"TLS version", func(c *Config) { c.Nodes[0].Clusters[0].TLS.Version = "1.1" }, "TLS version"},
 		{"no identity", func(c *Config) { c.Nodes[0].Identity = nil }, "certificate"},

@@ -1,19 +1,23 @@
 package controlplane
 
 import (
-	"maps"
+	"math"
 	"slices"
 	"time"
 
+	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	stdout "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	inspector "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tls "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	upstream "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -39,18 +43,25 @@ var versions = map[string]tls.TlsParameters_TlsProtocol{
 	"1.3": tls.TlsParameters_TLSv1_3,
 }
 
-// snapshot translates a node's configuration into xDS resources. All types
-// get the same version, so that every change is sent and accepted as a whole.
-func snapshot(n Node, version string) (*cache.Snapshot, error) {
-	resources := map[resource.Type][]types.Resource{}
-	add := func(kind resource.Type, message interface {
+// Resource is one xDS resource of a proxy.
+type Resource struct {
+	Kind    resource.Type // its type URL
+	Name    string
+	Message proto.Message
+}
+
+// Resources translates a node's configuration into xDS resources: clusters
+// with their endpoints, listeners with their routes, and no secrets.
+func Resources(n Node) ([]Resource, error) {
+	var out []Resource
+	add := func(kind resource.Type, name string, message interface {
 		proto.Message
 		ValidateAll() error
 	}) error {
 		if err := message.ValidateAll(); err != nil {
 			return meshbench.Errorf(meshbench.Invalid, "proxy %s: %w", n.ID, err)
 		}
-		resources[kind] = append(resources[kind], message)
+		out = append(out, Resource{kind, name, message})
 		return nil
 	}
 	for _, c := range n.Clusters {
@@ -58,14 +69,14 @@ func snapshot(n Node, version string) (*cache.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := add(resource.ClusterType, made); err != nil {
+		if err := add(resource.ClusterType, c.Name, made); err != nil {
 			return nil, err
 		}
 		assigned, err := endpointsOf(c)
 		if err != nil {
 			return nil, err
 		}
-		if err := add(resource.EndpointType, assigned); err != nil {
+		if err := add(resource.EndpointType, c.Name, assigned); err != nil {
 			return nil, err
 		}
 	}
@@ -74,18 +85,37 @@ func snapshot(n Node, version string) (*cache.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := add(resource.ListenerType, made); err != nil {
+		if err := add(resource.ListenerType, l.Name, made); err != nil {
 			return nil, err
 		}
-		if err := add(resource.RouteType, routesOf(l)); err != nil {
+		routes, err := routesOf(l)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(resource.RouteType, l.Name, routes); err != nil {
 			return nil, err
 		}
 	}
+	return out, nil
+}
+
+// snapshot is all that a proxy gets. All types have the same version, so that
+// every change is sent and accepted as a whole.
+func snapshot(n Node, version string) (*cache.Snapshot, error) {
+	list, err := Resources(n)
+	if err != nil {
+		return nil, err
+	}
+	resources := map[resource.Type][]types.Resource{}
+	for _, r := range list {
+		resources[r.Kind] = append(resources[r.Kind], r.Message)
+	}
 	if n.secured() {
 		for _, s := range secretsOf(n) {
-			if err := add(resource.SecretType, s); err != nil {
-				return nil, err
+			if err := s.ValidateAll(); err != nil {
+				return nil, meshbench.Errorf(meshbench.Invalid, "proxy %s: %w", n.ID, err)
 			}
+			resources[resource.SecretType] = append(resources[resource.SecretType], s)
 		}
 	}
 	return cache.NewSnapshot(version, resources)
@@ -105,11 +135,22 @@ func clusterOf(c Cluster) (*cluster.Cluster, error) {
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
 		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: ads()},
 	}
-	if c.Limit > 0 {
-		limit := wrapperspb.UInt32(c.Limit)
-		out.CircuitBreakers = &cluster.CircuitBreakers{Thresholds: []*cluster.CircuitBreakers_Thresholds{{
-			MaxConnections: limit, MaxPendingRequests: limit, MaxRequests: limit,
-		}}}
+	if t := thresholdsOf(c); t != nil {
+		out.CircuitBreakers = &cluster.CircuitBreakers{Thresholds: []*cluster.CircuitBreakers_Thresholds{t}}
+	}
+	if c.Outlier != nil {
+		outlier(out, *c.Outlier)
+	}
+	if c.HTTP2 {
+		options, err := packed(&upstream.HttpProtocolOptions{UpstreamProtocolOptions: &upstream.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstream.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstream.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &core.Http2ProtocolOptions{}},
+			},
+		}})
+		if err != nil {
+			return nil, err
+		}
+		out.TypedExtensionProtocolOptions = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
 	}
 	if c.TLS != nil {
 		socket, err := transportSocket(&tls.UpstreamTlsContext{CommonTlsContext: tlsContext(c.TLS)})
@@ -119,6 +160,58 @@ func clusterOf(c Cluster) (*cluster.Cluster, error) {
 		out.TransportSocket = socket
 	}
 	return out, nil
+}
+
+// unbounded is as good as no limit.
+const unbounded = 1 << 20
+
+// thresholdsOf returns nil where Envoy's own limits are meant.
+func thresholdsOf(c Cluster) *cluster.CircuitBreakers_Thresholds {
+	t := &cluster.CircuitBreakers_Thresholds{}
+	if c.Limit > 0 {
+		limit := wrapperspb.UInt32(c.Limit)
+		t.MaxConnections, t.MaxPendingRequests, t.MaxRequests = limit, limit, limit
+	}
+	if b := c.Breaker; b != nil {
+		bound := func(n int) *wrapperspb.UInt32Value {
+			if n <= 0 {
+				return wrapperspb.UInt32(max(unbounded, c.Limit))
+			}
+			return wrapperspb.UInt32(uint32(min(n, math.MaxInt32)))
+		}
+		t.MaxConnections, t.MaxPendingRequests, t.MaxRequests = bound(b.MaxConnections), bound(b.MaxPendingRequests), bound(b.MaxRequests)
+	}
+	if c.Retries {
+		t.MaxRetries = wrapperspb.UInt32(unbounded)
+	}
+	if c.Limit == 0 && c.Breaker == nil && !c.Retries {
+		return nil
+	}
+	return t
+}
+
+// outlier has Envoy look at answers in a row and at nothing else that it
+// would judge endpoints by on its own.
+func outlier(c *cluster.Cluster, o meshbench.OutlierDetection) {
+	made := &cluster.OutlierDetection{
+		Consecutive_5Xx:          wrapperspb.UInt32(uint32(min(max(o.ConsecutiveErrors, 0), math.MaxInt32))),
+		EnforcingConsecutive_5Xx: wrapperspb.UInt32(100),
+		EnforcingSuccessRate:     wrapperspb.UInt32(0),
+		BaseEjectionTime:         durationpb.New(o.BaseEjection.Std()),
+		// Envoy's own is 300 s; it must not be shorter than the first ejection.
+		MaxEjectionTime: durationpb.New(max(o.BaseEjection.Std(), 300*time.Second)),
+	}
+	if o.Interval > 0 {
+		made.Interval = durationpb.New(o.Interval.Std())
+	}
+	if o.MaxEjectionPercent > 0 {
+		made.MaxEjectionPercent = wrapperspb.UInt32(uint32(o.MaxEjectionPercent))
+	} else {
+		made.AlwaysEjectOneHost = wrapperspb.Bool(true) // of its own 10 %, few instances would never see any
+	}
+	c.OutlierDetection = made
+	// Below half of the endpoints, Envoy by itself uses the ejected ones again.
+	c.CommonLbConfig = &cluster.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}}
 }
 
 func endpointsOf(c Cluster) (*endpoint.ClusterLoadAssignment, error) {
@@ -143,7 +236,47 @@ func listenerOf(l Listener) (*listener.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	routing, err := anypb.New(&router.Router{})
+	out := &listener.Listener{Name: l.Name, StatPrefix: l.Name, Address: address}
+	if l.TLS != nil {
+		manager, err := managerOf(l, true)
+		if err != nil {
+			return nil, err
+		}
+		socket, err := transportSocket(&tls.DownstreamTlsContext{
+			CommonTlsContext:         tlsContext(l.TLS),
+			RequireClientCertificate: wrapperspb.Bool(true),
+		})
+		if err != nil {
+			return nil, err
+		}
+		out.FilterChains = append(out.FilterChains, &listener.FilterChain{Name: "tls", TransportSocket: socket, Filters: manager})
+	}
+	if l.TLS == nil || l.Permissive {
+		manager, err := managerOf(l, false)
+		if err != nil {
+			return nil, err
+		}
+		out.FilterChains = append(out.FilterChains, &listener.FilterChain{Name: "plain", Filters: manager})
+	}
+	if l.Permissive {
+		// What a connection begins with tells which of the two it is.
+		inspecting, err := packed(&inspector.TlsInspector{})
+		if err != nil {
+			return nil, err
+		}
+		out.ListenerFilters = []*listener.ListenerFilter{{
+			Name:       "envoy.filters.listener.tls_inspector",
+			ConfigType: &listener.ListenerFilter_TypedConfig{TypedConfig: inspecting},
+		}}
+		out.FilterChains[0].FilterChainMatch = &listener.FilterChainMatch{TransportProtocol: "tls"}
+		out.FilterChains[1].FilterChainMatch = &listener.FilterChainMatch{TransportProtocol: "raw_buffer"}
+	}
+	return out, nil
+}
+
+// managerOf is the HTTP layer of a filter chain.
+func managerOf(l Listener, secure bool) ([]*listener.Filter, error) {
+	filters, err := filtersOf(l)
 	if err != nil {
 		return nil, err
 	}
@@ -152,66 +285,44 @@ func listenerOf(l Listener) (*listener.Listener, error) {
 		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
 			RouteConfigName: l.Name, ConfigSource: ads(),
 		}},
-		HttpFilters: []*hcm.HttpFilter{{
-			Name:       "envoy.filters.http.router",
-			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: routing},
-		}},
+		HttpFilters: filters,
 	}
-	chain := &listener.FilterChain{}
-	if l.TLS != nil {
+	if secure {
 		// The application learns from X-Forwarded-Client-Cert who called; what
 		// a caller wrote there itself is thrown away.
 		manager.ForwardClientCertDetails = hcm.HttpConnectionManager_SANITIZE_SET
 		manager.SetCurrentClientCertDetails = &hcm.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
-		if chain.TransportSocket, err = transportSocket(&tls.DownstreamTlsContext{
-			CommonTlsContext:         tlsContext(l.TLS),
-			RequireClientCertificate: wrapperspb.Bool(true),
-		}); err != nil {
+	}
+	if l.AccessLog {
+		writing, err := packed(&stdout.StdoutAccessLog{})
+		if err != nil {
 			return nil, err
 		}
+		manager.AccessLog = []*accesslog.AccessLog{{
+			Name:       "envoy.access_loggers.stdout",
+			ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: writing},
+		}}
 	}
-	managing, err := anypb.New(manager)
+	managing, err := packed(manager)
 	if err != nil {
 		return nil, err
 	}
-	chain.Filters = []*listener.Filter{{
+	return []*listener.Filter{{
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listener.Filter_TypedConfig{TypedConfig: managing},
-	}}
-	return &listener.Listener{
-		Name:         l.Name,
-		StatPrefix:   l.Name,
-		Address:      address,
-		FilterChains: []*listener.FilterChain{chain},
-	}, nil
+	}}, nil
 }
 
-func routesOf(l Listener) *route.RouteConfiguration {
+func routesOf(l Listener) (*route.RouteConfiguration, error) {
 	host := &route.VirtualHost{Name: l.Name, Domains: []string{"*"}}
 	for _, r := range l.Routes {
-		out := &route.Route{Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: r.Prefix}}}
-		for _, name := range slices.Sorted(maps.Keys(r.ResponseHeaders)) {
-			out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &core.HeaderValueOption{
-				Header: &core.HeaderValue{Key: name, Value: r.ResponseHeaders[name]},
-			})
+		made, err := routeOf(r)
+		if err != nil {
+			return nil, err
 		}
-		if r.Direct != nil {
-			answer := &route.DirectResponseAction{Status: uint32(r.Direct.Status)}
-			if r.Direct.Body != "" {
-				answer.Body = &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: r.Direct.Body}}
-			}
-			out.Action = &route.Route_DirectResponse{DirectResponse: answer}
-		} else {
-			// There is no retry policy: Envoy does not retry without one.
-			action := &route.RouteAction{ClusterSpecifier: &route.RouteAction_Cluster{Cluster: r.Cluster}}
-			if r.Timeout > 0 {
-				action.Timeout = durationpb.New(r.Timeout.Std())
-			}
-			out.Action = &route.Route_Route{Route: action}
-		}
-		host.Routes = append(host.Routes, out)
+		host.Routes = append(host.Routes, made)
 	}
-	return &route.RouteConfiguration{Name: l.Name, VirtualHosts: []*route.VirtualHost{host}}
+	return &route.RouteConfiguration{Name: l.Name, VirtualHosts: []*route.VirtualHost{host}}, nil
 }
 
 func secretsOf(n Node) []*tls.Secret {
@@ -253,11 +364,12 @@ func tlsContext(t *TLS) *tls.CommonTlsContext {
 			TlsMinimumProtocolVersion: version, TlsMaximumProtocolVersion: version, EcdhCurves: t.Groups,
 		}
 	}
+	out.AlpnProtocols = t.ALPN
 	return out
 }
 
 func transportSocket(context proto.Message) (*core.TransportSocket, error) {
-	config, err := anypb.New(context)
+	config, err := packed(context)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +377,16 @@ func transportSocket(context proto.Message) (*core.TransportSocket, error) {
 		Name:       "envoy.transport_sockets.tls",
 		ConfigType: &core.TransportSocket_TypedConfig{TypedConfig: config},
 	}, nil
+}
+
+// packed is an Any of the same bytes for the same message: what has not
+// changed must not look changed to a proxy.
+func packed(m proto.Message) (*anypb.Any, error) {
+	out := &anypb.Any{}
+	if err := anypb.MarshalFrom(out, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		return nil, meshbench.Errorf(meshbench.Invalid, "a configuration cannot be written down: %w", err)
+	}
+	return out, nil
 }
 
 // ads is where a proxy shall ask: the stream that it already has. It waits

@@ -128,7 +128,7 @@ func (p *proxy) answer(names map[string][]string, refuse map[string]string) *dis
 }
 
 var clientNames = map[string][]string{
-	resource.EndpointType: {"service"}, resource.RouteType: {"entry"}, resource.SecretType: {"identity", "trust"},
+	resource.EndpointType: {"service", "other"}, resource.RouteType: {"entry"}, resource.SecretType: {"identity", "trust"},
 }
 
 func (p *proxy) subscribeAll(names map[string][]string) {
