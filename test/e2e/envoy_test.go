@@ -19,6 +19,8 @@ import (
 	"github.com/meshbench/meshbench/internal/workload"
 )
 
+var echoProxy = envoy.ServerProxy(workload.Service, 0)
+
 // pair is a running pair of Envoys before an echo service.
 type pair struct {
 	infra.Deployment
@@ -29,8 +31,13 @@ type pair struct {
 // renderedPair deploys a pair without configuring it.
 func renderedPair(t *testing.T, version string) pair {
 	t.Helper()
+	return rendered(t, meshbench.Subject{Mesh: "envoy", Version: version})
+}
+
+func rendered(t *testing.T, subject meshbench.Subject) pair {
+	t.Helper()
 	p := pair{driver: envoy.New(), request: mesh.Request{
-		Subject: meshbench.Subject{Mesh: "envoy", Version: version}, Profile: meshbench.Parity,
+		Subject: subject, Profile: meshbench.Parity,
 		Workload: echoWorkload, Services: []meshbench.Service{echoService}, Threads: 1,
 	}}
 	spec, err := p.driver.Render(p.request)
@@ -139,7 +146,7 @@ func TestRouteChangesInARunningPair(t *testing.T) {
 			l.Routes = append([]controlplane.Route{
 				{Prefix: "/teapot", Direct: &controlplane.Direct{Status: status, Body: "short and stout"}},
 			}, l.Routes...)
-			l.Routes[1].ResponseHeaders = map[string]string{"x-changed": header}
+			l.Routes[1].Response = &meshbench.HeaderChange{Add: map[string]string{"x-changed": header}}
 		}
 	}
 	begun := time.Now()
@@ -183,7 +190,7 @@ func TestRefusedConfigurationTellsEnvoysWords(t *testing.T) {
 		change      func(*controlplane.Config)
 	}{
 		{"key exchange", "ECDH", func(c *controlplane.Config) {
-			c.Node(envoy.ServerProxy).Listeners[0].TLS.Groups = []string{"X448"}
+			c.Node(echoProxy).Listeners[0].TLS.Groups = []string{"X448"}
 		}},
 		{"trust", envoy.ClientProxy, func(c *controlplane.Config) { c.Node(envoy.ClientProxy).Trust = "nobody" }},
 	} {
@@ -200,7 +207,7 @@ func TestRefusedConfigurationTellsEnvoysWords(t *testing.T) {
 				t.Log(e)
 			}
 			p.expect(t, "/", http.StatusOK)
-			for _, proxy := range []string{envoy.ClientProxy, envoy.ServerProxy} {
+			for _, proxy := range []string{envoy.ClientProxy, echoProxy} {
 				for _, line := range strings.Split(p.admin(t, proxy, `/stats?filter=update_rejected`), "\n") {
 					var n int
 					if _, err := fmt.Sscan(line[strings.LastIndex(line, " ")+1:], &n); err == nil && n > 4 {
@@ -220,7 +227,7 @@ func TestRefusedConfigurationTellsEnvoysWords(t *testing.T) {
 // client proxy was promised.
 func TestPortTakenBeforeTheListener(t *testing.T) {
 	p := renderedPair(t, "")
-	address, err := p.Address(envoy.ClientProxy, "http")
+	address, err := p.Address(envoy.ClientProxy, envoy.Outbound(workload.Service))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +268,7 @@ func TestPlaintextIsSeen(t *testing.T) {
 	}
 	if err := p.changed(t, func(c *controlplane.Config) {
 		c.Node(envoy.ClientProxy).Clusters[0].TLS = nil
-		c.Node(envoy.ServerProxy).Listeners[0].TLS = nil
+		c.Node(echoProxy).Listeners[0].TLS = nil
 	}); err != nil {
 		t.Fatal(err)
 	}

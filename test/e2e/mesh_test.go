@@ -78,10 +78,43 @@ var (
 	echoService = workload.Services{}.Services(echoWorkload)[0]
 )
 
+// echoes are an echo service per instance, each a process of its own name.
+func echoes(services []meshbench.Service) []meshbench.Process {
+	var out []meshbench.Process
+	for _, s := range services {
+		for i, at := range s.Instances {
+			address := func(port string) string { return `{{address "` + at.Process + `" "` + port + `"}}` }
+			out = append(out, meshbench.Process{
+				Name: at.Process, Role: meshbench.Application, Service: s.Name, Instance: i, Runtime: meshbench.Self,
+				Args: []string{
+					"workload", "echo", "--listen", address(workload.HTTPPort), "--control", address(workload.ControlPort), "--body-bytes", "100",
+				},
+				Ports:    []string{workload.HTTPPort, workload.ControlPort},
+				ReadyURL: "http://" + address(workload.ControlPort) + workload.ReadyPath,
+			})
+		}
+	}
+	return out
+}
+
+// graph is three services: front calls back, which has two instances, and
+// nobody calls next.
+func graph() []meshbench.Service {
+	at := func(process string) meshbench.PortRef {
+		return meshbench.PortRef{Process: process, Port: workload.HTTPPort}
+	}
+	return []meshbench.Service{
+		{Name: "front", Instances: []meshbench.PortRef{at("front")}, Calls: []string{"back"}},
+		{Name: "back", Instances: []meshbench.PortRef{at("back"), at("back-2")}},
+		{Name: "next", Instances: []meshbench.PortRef{at("next")}},
+	}
+}
+
 func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
 	i := here(t)
 	meshtest.Run(t, meshtest.Suite{
 		Driver: driver, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
+		Graph: graph(), GraphApplications: echoes(graph()),
 		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
 			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {
 				return prepare(ctx, access, process)
@@ -95,7 +128,7 @@ func TestNoneConforms(t *testing.T) { conformance(t, none.Driver{}, nil) }
 func TestEnvoyConforms(t *testing.T) {
 	driver := envoy.New()
 	conformance(t, driver, &meshtest.Strict{
-		Inbound: envoy.Inbound(),
+		Inbound: envoy.Inbound(workload.Service),
 		Client:  pki.ServiceAccount("client"), Server: pki.ServiceAccount(workload.Service),
 		Issue: driver.Issue,
 	})
