@@ -137,13 +137,18 @@ func newSchema(e *env) *cobra.Command {
 		Example: "  meshbench schema experiment > experiment.schema.json",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(&cobra.Command{
-		Use: "experiment", Short: "Print the JSON Schema of an experiment file", Args: noArguments,
-		Example: "  meshbench schema experiment > experiment.schema.json",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := e.stdout.Write(experiment.Schema())
-			return err
-		},
-	})
+	for _, s := range []struct {
+		name, of string
+		schema   func() []byte
+	}{{"experiment", "an experiment file", experiment.Schema}, {"policies", "a file of policies", experiment.PoliciesSchema}} {
+		cmd.AddCommand(&cobra.Command{
+			Use: s.name, Short: "Print the JSON Schema of " + s.of, Args: noArguments,
+			Example: "  meshbench schema " + s.name + " > " + s.name + ".schema.json",
+			RunE: func(*cobra.Command, []string) error {
+				_, err := e.stdout.Write(s.schema())
+				return err
+			},
+		})
+	}
 	return cmd
 }

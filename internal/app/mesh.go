@@ -1,0 +1,79 @@
+package app
+
+import (
+	"slices"
+
+	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/mesh"
+	"github.com/meshbench/meshbench/internal/mesh/builtin"
+)
+
+// ShowRequest is what a mesh's own configuration is asked for.
+type ShowRequest struct {
+	Subject  string // mesh[@version][:option=value]...
+	Profile  meshbench.Profile
+	Services []string // the first calls the others; empty: those that the policies name
+	Policies []meshbench.Policy
+}
+
+// Shown is what policies become on a mesh.
+type Shown struct {
+	Subject     meshbench.Subject
+	Documents   []mesh.Document
+	Unsupported []mesh.Capability // of the kinds that were asked for
+}
+
+// Show returns a mesh's own configuration for policies, and what the mesh
+// cannot do of them. Nothing is started.
+func (a *App) Show(r ShowRequest) (Shown, error) {
+	subject, err := meshbench.ParseSubject(r.Subject)
+	if err != nil {
+		return Shown{}, err
+	}
+	driver, err := builtin.Find(subject.Mesh)
+	if err != nil {
+		return Shown{}, err
+	}
+	out := Shown{Subject: subject, Unsupported: mesh.Unsupported(driver.Describe(), r.Policies)}
+	request := mesh.Request{
+		Subject: subject, Profile: r.Profile, Threads: 1,
+		Services: shownServices(r.Services, r.Policies),
+	}
+	// What makes no sense is a mistake whether the mesh could do it or not.
+	request.Policies = r.Policies
+	if _, err := mesh.Combine(request); err != nil {
+		return Shown{}, err
+	}
+	request.Policies = slices.DeleteFunc(slices.Clone(r.Policies), func(p meshbench.Policy) bool {
+		kind, err := p.Kind()
+		return err == nil && slices.ContainsFunc(out.Unsupported, func(c mesh.Capability) bool { return c.Policy == kind })
+	})
+	if len(request.Policies) == 0 && len(out.Unsupported) > 0 {
+		return out, nil // nothing is left that could become anything
+	}
+	out.Documents, err = driver.Show(request)
+	return out, err
+}
+
+// shownServices are services of one instance each, of which the first calls
+// the others.
+func shownServices(names []string, policies []meshbench.Policy) []meshbench.Service {
+	if len(names) == 0 {
+		for _, p := range policies {
+			for _, n := range mesh.Mentioned(p) {
+				if !slices.Contains(names, n) {
+					names = append(names, n)
+				}
+			}
+		}
+	}
+	if len(names) == 0 {
+		names = []string{"echo"}
+	}
+	var out []meshbench.Service
+	for _, n := range names {
+		out = append(out, meshbench.Service{Name: n, Instances: []meshbench.PortRef{{Process: n, Port: "http"}}})
+	}
+	out[0].Calls = slices.Clone(names[1:])
+	return out
+}
