@@ -69,6 +69,11 @@ func rules() []rule {
 		{from: in("mesh"), forbidden: under(in("infra")...), why: "no driver imports an infrastructure"},
 		{from: in("infra"), forbidden: under(in("mesh")...), why: "no infrastructure imports a driver"},
 		{from: in("runner"), forbidden: under(in("infra/local", "infra/endpoint", "mesh/envoy", "mesh/none", "mesh/builtin", "store/sqlstore", "load/worker", "app", "cli")...), why: "the runner sees interfaces only"},
+		{from: in("behavior"), forbidden: func(_, i string) bool {
+			return strings.HasPrefix(i, module+"/internal/") && !slices.ContainsFunc([]string{"behavior", "mesh", "infra", "pki"}, func(p string) bool {
+				return i == module+"/internal/"+p || strings.HasPrefix(i, module+"/internal/behavior/")
+			})
+		}, why: "the probes see interfaces only"},
 		{from: all, except: in("store/sqlstore"), forbidden: under("database/sql", "modernc.org/sqlite", "github.com/pressly/goose/v3"), why: "SQL only in sqlstore"},
 		{from: all, except: in("cli"), forbidden: under("github.com/spf13/cobra"), why: "cobra only in cli"},
 		{from: all, except: in("mesh/envoy"), forbidden: under("github.com/envoyproxy/go-control-plane"), why: "Envoy's API only in its driver"},
@@ -143,6 +148,7 @@ func TestArchitectureCheckCanFail(t *testing.T) {
 		{ImportPath: module + "/internal/infra/local", Imports: []string{module + "/internal/infra/endpoint"}},
 		{ImportPath: module + "/internal/mesh/none", Imports: []string{module + "/internal/infra/local"}},
 		{ImportPath: module + "/internal/runner", Imports: []string{module + "/internal/store/sqlstore"}},
+		{ImportPath: module + "/internal/behavior", Imports: []string{module + "/internal/mesh/envoy"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"database/sql"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"github.com/spf13/cobra"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"google.golang.org/grpc"}},

@@ -65,7 +65,7 @@ func newWorkload(e *env) *cobra.Command {
 	echo.Flags().StringVar(&o.Service, "service", meshbench.EchoService, "name of the service")
 	echo.Flags().IntVar(&o.Instance, "instance", 0, "number of the instance, from 0")
 	echo.Flags().StringVar(&node, "node", "", "JSON file: the service's own time, errors and calls")
-	cmd.AddCommand(echo)
+	cmd.AddCommand(echo, newProbeWorkload())
 	return cmd
 }
 

@@ -9,6 +9,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -115,6 +116,22 @@ func (a *Authority) Issue(name string, now time.Time) (Identity, error) {
 	if !now.Before(a.certificate.NotAfter) {
 		return Identity{}, meshbench.Errorf(meshbench.Unavailable, "the throw-away authority ended at %s", a.certificate.NotAfter.Format(time.RFC3339))
 	}
+	return Sign(a.certificate, a.key, name, now.Add(-skew), a.certificate.NotAfter)
+}
+
+// IssueBetween signs a certificate for any SPIFFE name and any time: what a
+// proxy is tried with that should refuse it.
+func (a *Authority) IssueBetween(name string, from, until time.Time) (Identity, error) {
+	return Sign(a.certificate, a.key, name, from, until)
+}
+
+// Sign signs a certificate for a SPIFFE name, of any trust domain, with a
+// fresh P-256 key, by an authority's certificate and key.
+func Sign(authority *x509.Certificate, by crypto.Signer, name string, from, until time.Time) (Identity, error) {
+	uri, err := url.Parse(name)
+	if err != nil || uri.Scheme != "spiffe" || uri.Host == "" {
+		return Identity{}, meshbench.Errorf(meshbench.Invalid, "%q is not a SPIFFE name", name)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Identity{}, err
@@ -126,14 +143,14 @@ func (a *Authority) Issue(name string, now time.Time) (Identity, error) {
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{Organization: []string{"Meshbench"}},
-		NotBefore:             now.Add(-skew),
-		NotAfter:              a.certificate.NotAfter,
+		NotBefore:             from,
+		NotAfter:              until,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		URIs:                  []*url.URL{uri},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, authority, key.Public(), by)
 	if err != nil {
 		return Identity{}, err
 	}
