@@ -12,7 +12,7 @@ import (
 // lines that every request needs, Host and X-Probe.
 func malformed(name, question, reference, sent string, build func(common string) string) Probe {
 	return Probe{
-		Name: name, Question: question, Expected: "it is refused (4xx or 501) and does not reach the application", Reference: reference, Needs: Proxy,
+		Name: name, Question: question, Expected: "it is refused (4xx or 501) and does not reach the application whole", Reference: reference, Needs: Proxy,
 		Run: func(ctx context.Context, b *Bed) (Finding, error) {
 			key := b.Key()
 			a := b.Raw(ctx, build(fmt.Sprintf("Host: %s\r\n%s: %s\r\n", b.host(), origin.KeyField, key)))
@@ -20,7 +20,27 @@ func malformed(name, question, reference, sent string, build func(common string)
 			if err != nil {
 				return Finding{}, err
 			}
+			// A proxy that does not wait for the body may have sent the head on
+			// before it knows; what counts is that no whole request arrives.
+			whole := func(records []origin.Record) (out []origin.Record) {
+				for _, r := range records {
+					if r.Fault == "" {
+						out = append(out, r)
+					}
+				}
+				return out
+			}
+			if len(records) > 0 && a.Status/100 == 4 {
+				if records, err = b.Settled(ctx, key, func(r []origin.Record) bool { return len(whole(r)) == 0 }); err != nil {
+					return Finding{}, err
+				}
+			}
+			started := len(records)
+			records = whole(records)
 			ok, saw := refused(a, records)
+			if started > len(records) {
+				saw += " whole (its head did, and then the connection ended)"
+			}
 			return decide(ok, "sent: %s; seen: %s", sent, saw)
 		},
 	}
