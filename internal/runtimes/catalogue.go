@@ -7,8 +7,12 @@ package runtimes
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/meshbench/meshbench"
 )
@@ -24,6 +28,15 @@ type Entry struct {
 	Program string // its file name on PATH: "envoy"
 	// VersionArgs make the program print its version and end.
 	VersionArgs []string
+	// VersionEnviron (NAME=value) and VersionStatus are for a program that has no
+	// such arguments, but tells its version before it ends with that exit code
+	// because it was given nothing to do.
+	VersionEnviron []string
+	VersionStatus  int
+	// Files must be beside the program; one on PATH without them is not used.
+	Files []string
+	// Hint says how to get a runtime that has no releases.
+	Hint string
 	// Oldest and Newest bound the versions on PATH that are used without being
 	// asked for, both included; "1.40" includes all of its patches.
 	Oldest, Newest string
@@ -37,8 +50,8 @@ type Release struct {
 	Sources []Source
 }
 
-// Source is a place that a release comes from. Wheel is one; a Go module
-// build, an OCI image or a release archive are further ones.
+// Source is a place that a release comes from: a Wheel, a build of a GoModule,
+// an OCI image or a release Archive.
 type Source interface {
 	// Offer tells what the source has for a platform ("linux/amd64"). The
 	// error, of code unavailable, says why it has nothing.
@@ -46,9 +59,10 @@ type Source interface {
 	// Ready tells whether this machine has what Fetch needs besides the network
 	// and space. It is quick and fetches nothing.
 	Ready(ctx context.Context, host Host) error
-	// Fetch writes the program to job.Program, which does not exist yet. It may
-	// use job.Dir, which is removed afterwards whatever happens, and nothing
-	// else.
+	// Fetch writes the program to job.Program, which does not exist yet, and
+	// files that belong to it, if there are any, beside it: they are kept and
+	// verified with it. It may use job.Dir, which is removed afterwards whatever
+	// happens, and nothing else.
 	Fetch(ctx context.Context, job Job) error
 }
 
@@ -60,7 +74,8 @@ type Offer struct {
 	Key           string
 	Needs         string // what Ready looks for: "pip"; equal for sources that need the same
 	DownloadBytes int64
-	SpaceBytes    int64 // on disk, at most, while it is fetched
+	BuildTime     time.Duration // of CPU, about; 0: nothing is built
+	SpaceBytes    int64         // on disk, at most, while it is fetched
 }
 
 // Host is the machine that a source works on.
@@ -143,7 +158,8 @@ func (e Entry) resolve(wish string) (Release, error) {
 	}
 	failure := meshbench.Errorf(meshbench.NotFound, "there is no %s %s", e.Name, wish)
 	if len(e.Releases) == 0 {
-		return Release{}, failure.WithHint("no version of %s can be fetched; put one on PATH", e.Name)
+		failure = meshbench.Errorf(meshbench.NotFound, "%s is not on this machine, and cannot be fetched by itself", strings.TrimSpace(e.Name+" "+wish))
+		return Release{}, failure.WithHint("%s", cmp.Or(e.Hint, "put "+e.Program+" on PATH"))
 	}
 	all := strings.Join(e.versions(), ", ")
 	if !ok {
@@ -164,4 +180,10 @@ func (e Entry) supports(v version) bool {
 	newest, ok2 := parseVersion(e.Newest)
 	return ok1 && ok2 && v.suffix == "" && compareVersions(v, oldest) >= 0 &&
 		(compareVersions(v, newest) <= 0 || v.matches(newest))
+}
+
+// digestOf returns a key over parts.
+func digestOf(parts ...string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", parts))
+	return hex.EncodeToString(sum[:])
 }

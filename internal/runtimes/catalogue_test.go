@@ -1,7 +1,9 @@
 package runtimes
 
 import (
+	goversion "go/version"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +15,7 @@ import (
 func TestBuiltin(t *testing.T) {
 	seen := map[string]string{}
 	for _, e := range Builtin().Entries {
-		if len(e.Releases) == 0 || len(e.VersionArgs) == 0 || e.Program == "" || filepath.Base(e.Program) != e.Program {
+		if (len(e.Releases) == 0) != (e.Hint != "") || len(e.VersionArgs)+len(e.VersionEnviron) == 0 || e.Program == "" || filepath.Base(e.Program) != e.Program {
 			t.Errorf("%s is not whole: %+v", e.Name, e)
 		}
 		var last version
@@ -30,8 +32,18 @@ func TestBuiltin(t *testing.T) {
 				t.Errorf("%s %s is outside of what is supported", e.Name, v)
 			}
 			for _, s := range r.Sources {
+				if g, ok := s.(GoModule); ok {
+					checkGoModule(t, e, r, g)
+					offer, err := g.Offer("linux/amd64")
+					if err != nil || seen[offer.Key] != "" {
+						t.Errorf("%s %s: %v, or the key of %s", e.Name, r.Version, err, seen[offer.Key])
+					}
+					seen[offer.Key] = e.Name
+					continue
+				}
 				w, ok := s.(Wheel)
 				if !ok {
+					t.Errorf("%s %s comes from a %T", e.Name, r.Version, s)
 					continue
 				}
 				if w.Version != r.Version || len(w.Pins) == 0 {
@@ -49,6 +61,44 @@ func TestBuiltin(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// checkGoModule checks that a build is pinned: what it is built out of is in
+// its go.mod and go.sum, and the files beside it are those that the entry has.
+func checkGoModule(t *testing.T, e Entry, r Release, g GoModule) {
+	t.Helper()
+	files, err := g.sources()
+	if err != nil {
+		t.Errorf("%s: %v", e.Name, err)
+		return
+	}
+	path, version, _ := strings.Cut(g.Module, "@")
+	if !strings.Contains(string(files["go.mod"]), path+" "+version+"\n") {
+		t.Errorf("%s: go.mod does not require %s", e.Name, g.Module)
+	}
+	for _, line := range []string{path + " " + version + " h1:", path + " " + version + "/go.mod h1:"} {
+		if !strings.Contains(string(files["go.sum"]), line) {
+			t.Errorf("%s: go.sum has no line %q", e.Name, line)
+		}
+	}
+	if need := needed(files["go.mod"]); goversion.Compare(oldestGo, need) < 0 {
+		t.Errorf("%s needs %s, oldestGo is %s", e.Name, need, oldestGo)
+	}
+	if (g.Package == Own) != (files["main.go"] != nil) {
+		t.Errorf("%s: its package is %s, and main.go has %d bytes", e.Name, g.Package, len(files["main.go"]))
+	}
+	for name, text := range files {
+		if strings.HasSuffix(name, ".go") && !strings.HasPrefix(string(text), "//go:build ignore\n") {
+			t.Errorf("%s: %s is no file that the main module ignores", e.Name, name)
+		}
+	}
+	var beside []string
+	for _, f := range g.Beside {
+		beside = append(beside, f.Name)
+	}
+	if !slices.Equal(beside, e.Files) || g.CPU <= 0 || g.Bytes <= 0 {
+		t.Errorf("%s %s is not whole: %v beside it, %+v", e.Name, r.Version, e.Files, g)
 	}
 }
 

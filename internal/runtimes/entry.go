@@ -2,11 +2,13 @@ package runtimes
 
 import (
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,52 @@ type record struct {
 	Source        string `json:"source"`
 	SHA256        string `json:"sha256"` // of the binary
 	Bytes         int64  `json:"size_bytes"`
+	Added         bool   `json:"added,omitempty"`     // by Add: the source is not in the catalogue
+	Toolchain     string `json:"toolchain,omitempty"` // the Go that built it, as it says itself: "go1.26.8"
+	Files         []kept `json:"files,omitempty"`     // beside the binary, in order of their names
+}
+
+// kept is a file that belongs to a cached binary.
+type kept struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+	Bytes  int64  `json:"size_bytes"`
+}
+
+// check tells whether a file in dir is the one that was put there; else the
+// error is a *damage, or ctx's.
+func (c *Cache) check(ctx context.Context, dir string, k kept) error {
+	if filepath.Base(k.Name) != k.Name {
+		return &damage{fmt.Sprintf("its record names a file %q", k.Name)}
+	}
+	path := filepath.Join(dir, k.Name)
+	info, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return &damage{err.Error()}
+	case !info.Mode().IsRegular():
+		return &damage{k.Name + " is no regular file"}
+	case info.Size() != k.Bytes:
+		return &damage{fmt.Sprintf("%s has %d bytes instead of %d", k.Name, info.Size(), k.Bytes)}
+	}
+	digest, _, err := c.digest(ctx, path)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return &damage{err.Error()}
+	case digest != k.SHA256:
+		return &damage{fmt.Sprintf("the SHA-256 of %s is %s instead of %s", k.Name, digest, k.SHA256)}
+	}
+	return nil
+}
+
+// source is an offer's How, and the Go that built what came of it.
+func (r record) source(how string) string {
+	if r.Toolchain == "" {
+		return how
+	}
+	return how + " with " + r.Toolchain
 }
 
 // damage is a cached entry that is not what was put there.
@@ -39,9 +87,18 @@ func (c *Cache) entryDir(name, version, key string) string {
 	return filepath.Join(c.dir, name, version, key)
 }
 
-// load returns a cached runtime after its digest was verified. The error is a
-// *damage, or os.ErrNotExist if it is not in the cache.
+// load returns a cached runtime after its digests were verified. The error is
+// a *damage, or os.ErrNotExist if it is not in the cache. A release without a
+// version is that which came from the offer.
 func (c *Cache) load(ctx context.Context, e Entry, r Release, offer Offer) (Runtime, error) {
+	if r.Version == "" {
+		all := c.entries(e.Name)
+		i := slices.IndexFunc(all, func(found cached) bool { return found.key == offer.Key })
+		if i < 0 {
+			return Runtime{}, os.ErrNotExist
+		}
+		r.Version = all[i].version
+	}
 	dir := c.entryDir(e.Name, r.Version, offer.Key)
 	if _, err := os.Stat(dir); err != nil {
 		return Runtime{}, err
@@ -54,27 +111,15 @@ func (c *Cache) load(ctx context.Context, e Entry, r Release, offer Offer) (Runt
 	if rec.Name != e.Name || rec.Version != r.Version {
 		return Runtime{}, &damage{fmt.Sprintf("its record is that of %s %s", rec.Name, rec.Version)}
 	}
-	info, err := os.Lstat(program)
-	switch {
-	case err != nil:
-		return Runtime{}, &damage{err.Error()}
-	case !info.Mode().IsRegular():
-		return Runtime{}, &damage{"it is no regular file"}
-	case info.Size() != rec.Bytes:
-		return Runtime{}, &damage{fmt.Sprintf("it has %d bytes instead of %d", info.Size(), rec.Bytes)}
-	case info.Mode()&0o100 == 0:
+	for _, k := range append([]kept{{Name: e.Program, SHA256: rec.SHA256, Bytes: rec.Bytes}}, rec.Files...) {
+		if err := c.check(ctx, dir, k); err != nil {
+			return Runtime{}, err
+		}
+	}
+	if info, err := os.Stat(program); err != nil || info.Mode()&0o100 == 0 {
 		return Runtime{}, &damage{"it may not be run"}
 	}
-	digest, _, err := c.digest(ctx, program)
-	switch {
-	case ctx.Err() != nil:
-		return Runtime{}, ctx.Err()
-	case err != nil:
-		return Runtime{}, &damage{err.Error()}
-	case digest != rec.SHA256:
-		return Runtime{}, &damage{fmt.Sprintf("its SHA-256 is %s instead of %s", digest, rec.SHA256)}
-	}
-	return Runtime{Name: e.Name, Version: r.Version, Path: program, SHA256: digest, Source: offer.How}, nil
+	return Runtime{Name: e.Name, Version: r.Version, Path: program, SHA256: rec.SHA256, Source: rec.source(offer.How)}, nil
 }
 
 func readRecord(dir string) (record, error) {
@@ -149,10 +194,13 @@ func (c *Cache) fetch(ctx context.Context, e Entry, r Release, source Source, re
 		return Runtime{}, err
 	}
 	report(Progress{Phase: Trying, Message: offer.How})
-	if err := c.try(ctx, e, r, job.Program); err != nil {
+	if r.Version, err = c.try(ctx, e, r, job.Program); err != nil {
 		return Runtime{}, err
 	}
-	if err := writeRecord(ctx, made, job.Program, record{Name: e.Name, Version: r.Version, Source: offer.How}); err != nil {
+	if name := e.lacks(job.Program); name != "" {
+		return Runtime{}, meshbench.Errorf(meshbench.Internal, "%s has no %s", offer.How, name)
+	}
+	if err := writeRecord(ctx, made, job.Program, record{Name: e.Name, Version: r.Version, Source: offer.How, Added: len(e.Releases) == 0}); err != nil {
 		return Runtime{}, err
 	}
 	final := c.entryDir(e.Name, r.Version, offer.Key)
@@ -173,38 +221,51 @@ func (c *Cache) fetch(ctx context.Context, e Entry, r Release, source Source, re
 	return c.load(ctx, e, r, offer)
 }
 
-// try runs what was fetched: it must run here and be what it is taken for.
-func (c *Cache) try(ctx context.Context, e Entry, r Release, program string) error {
+// try runs what was fetched: it must run here and be what it is taken for. It
+// returns the version.
+func (c *Cache) try(ctx context.Context, e Entry, r Release, program string) (string, error) {
 	if err := os.Chmod(program, 0o755); err != nil {
-		return err
+		return "", err
 	}
-	v, out, err := askVersion(ctx, c.host.Environ, program, e.VersionArgs)
+	v, out, err := c.version(ctx, e, program)
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return "", ctx.Err()
 	case err != nil:
 		words := lastLines(out, 2)
 		if words != "" {
 			words = ": " + words
 		}
-		return meshbench.Errorf(meshbench.Unavailable, "it was fetched, but does not run on this machine (%w)%s", err, words)
-	case v.String() != r.Version:
-		return meshbench.Errorf(meshbench.Unavailable, "what was fetched calls itself %s", v)
+		return "", meshbench.Errorf(meshbench.Unavailable, "it was fetched, but does not run on this machine (%w)%s", err, words)
+	case r.Version == "" && !e.supports(v):
+		return "", meshbench.Errorf(meshbench.Unavailable, "what was fetched is %s; supported are %s to %s", v, e.Oldest, e.Newest)
+	case r.Version != "" && v.String() != r.Version:
+		return "", meshbench.Errorf(meshbench.Unavailable, "what was fetched calls itself %s", v)
 	}
-	return nil
+	return v.String(), nil
 }
 
-// writeRecord completes an entry with the digest of its binary and makes sure
+// writeRecord completes an entry with the digests of its files and makes sure
 // that all of it is on the disk.
 func writeRecord(ctx context.Context, dir, program string, rec record) error {
-	f, err := os.Open(program)
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	rec.SchemaVersion = 1
-	if rec.SHA256, rec.Bytes, err = hash(ctx, f); err != nil {
-		return err
+	for _, d := range files {
+		k := kept{Name: d.Name()}
+		if k.SHA256, k.Bytes, err = hashFile(ctx, filepath.Join(dir, k.Name)); err != nil {
+			return err
+		}
+		if k.Name == filepath.Base(program) {
+			rec.SHA256, rec.Bytes = k.SHA256, k.Bytes
+		} else {
+			rec.Files = append(rec.Files, k)
+		}
+	}
+	if info, err := buildinfo.ReadFile(program); err == nil {
+		rec.Toolchain, _, _ = strings.Cut(info.GoVersion, " ")
 	}
 	text, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
@@ -225,6 +286,15 @@ func writeRecord(ctx context.Context, dir, program string, rec record) error {
 		return err
 	}
 	return syncDir(dir)
+}
+
+func hashFile(ctx context.Context, path string) (string, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	return hash(ctx, f)
 }
 
 // lock takes the lock of a key, and calls waiting once if another process or

@@ -38,7 +38,7 @@ func findPip(ctx context.Context, host Host) (pip, error) {
 			continue
 		}
 		for _, program := range paths {
-			v, out, err := askVersion(ctx, host.Environ, program, append(slices.Clone(c.args), "--version"))
+			v, out, err := askVersion(ctx, host.Environ, program, append(slices.Clone(c.args), "--version"), 0)
 			if ctx.Err() != nil {
 				return pip{}, ctx.Err()
 			}

@@ -3,6 +3,7 @@ package runtimes
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,16 +24,22 @@ const patience = 30 * time.Second
 // its standard output and error. The program is killed when ctx ends, and on
 // Linux when this program dies.
 func run(ctx context.Context, environ []string, program string, args ...string) (string, error) {
+	var out tail
+	err := runTo(ctx, environ, &out, program, args...)
+	return string(out.kept), err
+}
+
+// runTo is run with a writer for what the program prints.
+func runTo(ctx context.Context, environ []string, out io.Writer, program string, args ...string) error {
 	// The death signal is bound to the thread that starts the program, so the
 	// thread must live as long as it does.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for attempt := 1; ; attempt++ {
-		var out tail
 		cmd := exec.CommandContext(ctx, program, args...)
 		cmd.Args[0] = filepath.Base(program)
 		cmd.Env = environ
-		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Stdout, cmd.Stderr = out, out
 		cmd.WaitDelay = 5 * time.Second
 		bindLife(cmd)
 		err := cmd.Run()
@@ -46,16 +53,20 @@ func run(ctx context.Context, environ []string, program string, args ...string) 
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return string(out.kept), err
+		return err
 	}
 }
 
 // askVersion runs a program to learn its version. What it printed is returned
-// too.
-func askVersion(ctx context.Context, environ []string, program string, args []string) (version, string, error) {
+// too. An exit code other than 0 is right only if it is status.
+func askVersion(ctx context.Context, environ []string, program string, args []string, status int) (version, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	out, err := run(ctx, environ, program, args...)
+	var ended *exec.ExitError
+	if status != 0 && errors.As(err, &ended) && ended.ExitCode() == status {
+		err = nil
+	}
 	if err != nil {
 		return version{}, out, err
 	}

@@ -11,6 +11,7 @@ const (
 	Downloading Phase = "downloading" // Done and Total are bytes
 	Verifying   Phase = "verifying"   // the digest of what came
 	Unpacking   Phase = "unpacking"   // Done and Total are bytes
+	Building    Phase = "building"    // Message says how far it is
 	Trying      Phase = "trying"      // whether it runs here and is what it says
 	Notice      Phase = "notice"      // Message says something that people should know
 )

@@ -36,7 +36,9 @@ type Status struct {
 	Hint          string `json:"hint,omitempty"` // what to do, where it cannot be had
 	Path          string `json:"path,omitempty"`
 	DownloadBytes int64  `json:"download_bytes,omitempty"`
-	SizeBytes     int64  `json:"size_bytes,omitempty"` // on this machine
+	// BuildSeconds is about how much CPU time the build takes.
+	BuildSeconds float64 `json:"build_cpu_seconds,omitempty"`
+	SizeBytes    int64   `json:"size_bytes,omitempty"` // on this machine
 }
 
 // List tells how all runtimes stand on this machine: first what is on PATH and
@@ -72,7 +74,7 @@ func (c *Cache) listEntry(ctx context.Context, e Entry) ([]Status, error) {
 			continue
 		}
 		row.Version = v.String()
-		if why := e.refuses(v, v.String()); why != "" {
+		if why := e.refusesAt(path, v, v.String()); why != "" {
 			row.State, row.Detail = Unavailable, "on PATH, not used: "+why
 		}
 		if _, twice := onPath[row.Version]; twice {
@@ -99,10 +101,24 @@ func (c *Cache) listEntry(ctx context.Context, e Entry) ([]Status, error) {
 		rows = append(rows, row)
 	}
 	for _, found := range c.entries(e.Name) {
+		if len(e.Releases) == 0 {
+			row := Status{Name: e.Name, Version: found.version, State: Stale, Path: found.dir, Detail: "in the cache, but damaged", SizeBytes: sizeOf(found.dir)}
+			if r, err := c.added(ctx, e, found.version); err == nil {
+				row.State, row.Path, row.Detail = Cached, r.Path, "cached, from "+r.Source
+			}
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			rows = append(rows, row)
+			continue
+		}
 		if !known[found.key] {
 			rows = append(rows, Status{Name: e.Name, Version: found.version, State: Stale, Path: found.dir,
 				Detail: "in the cache, but no longer in the catalogue", SizeBytes: sizeOf(found.dir)})
 		}
+	}
+	if len(rows) == 0 {
+		rows = append(rows, Status{Name: e.Name, State: Unavailable, Detail: "cannot be had by itself: it is on none of the registries that builds and wheels come from", Hint: e.Hint})
 	}
 	return rows, nil
 }
@@ -124,8 +140,8 @@ func (c *Cache) status(ctx context.Context, e Entry, r Release, ready map[string
 		}
 		found, err := c.load(ctx, e, r, offer)
 		if err == nil {
-			row.State, row.Path, row.Detail = Cached, found.Path, "cached, from "+offer.How
-			row.SizeBytes, row.DownloadBytes = sizeOf(filepath.Dir(found.Path)), 0
+			row.State, row.Path, row.Detail = Cached, found.Path, "cached, from "+found.Source
+			row.SizeBytes, row.DownloadBytes, row.BuildSeconds = sizeOf(filepath.Dir(found.Path)), 0, 0
 			continue
 		}
 		if ctx.Err() != nil {
@@ -150,8 +166,8 @@ func (c *Cache) status(ctx context.Context, e Entry, r Release, ready map[string
 			}
 			continue
 		}
-		row.State, row.DownloadBytes = Available, offer.DownloadBytes
-		row.Detail = fmt.Sprintf("can be had by %s (%s)", offer.How, FormatBytes(offer.DownloadBytes))
+		row.State, row.DownloadBytes, row.BuildSeconds = Available, offer.DownloadBytes, offer.BuildTime.Seconds()
+		row.Detail = fmt.Sprintf("can be had by %s (%s)", offer.How, offer.cost())
 		var broken *damage
 		if errors.As(err, &broken) {
 			row.Detail += "; " + broken.Error()
@@ -162,6 +178,14 @@ func (c *Cache) status(ctx context.Context, e Entry, r Release, ready map[string
 		row.Hint = strings.Join(append(hints, fmt.Sprintf("put %s %s on PATH", e.Program, r.Version)), "; or ")
 	}
 	return row, keys, nil
+}
+
+// cost says what it takes to get what is offered.
+func (o Offer) cost() string {
+	if o.BuildTime > 0 {
+		return fmt.Sprintf("about %s of CPU, once", FormatCPU(o.BuildTime))
+	}
+	return FormatBytes(o.DownloadBytes)
 }
 
 // cached is an entry in the folder, whether it is in the catalogue or not.
