@@ -69,7 +69,7 @@ func (d Driver) Apply(ctx context.Context, access mesh.Access, c controlplane.Co
 		if err != nil {
 			return err
 		}
-		if err := a.awaitLive(ctx); err != nil {
+		if err := a.AwaitLive(ctx); err != nil {
 			return err
 		}
 	}

@@ -64,10 +64,6 @@ const (
 	parityLimit   = 1 << 20          // of connections and requests; Envoy's own is 1024
 )
 
-// adminTimeout is for one question to a proxy or the control plane; it is
-// long since the machine may be busy.
-const adminTimeout = 20 * time.Second
-
 // Driver implements mesh.Driver.
 type Driver struct {
 	http *http.Client

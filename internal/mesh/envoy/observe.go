@@ -3,7 +3,6 @@ package envoy
 import (
 	"context"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
+	"github.com/meshbench/meshbench/internal/telemetry/envoyadmin"
 )
 
 // Counters reads what the proof of path needs, and nothing else. A hop is
@@ -66,7 +66,7 @@ func (d Driver) sent(ctx context.Context, access mesh.Access, proxy, to string, 
 		return err
 	}
 	for name, into := range map[string]*uint64{received: &c.ClientReceived, attempts: &c.ClientAttempts} {
-		n, err := s.need(proxy, name)
+		n, err := s.Need(proxy, name)
 		if err != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (d Driver) received(ctx context.Context, access mesh.Access, proxy string, 
 	for name, into := range map[string]*uint64{
 		"http.inbound.downstream_rq_total": &requests, "http.inbound.downstream_cx_total": &connections, "http.inbound.downstream_cx_ssl_total": &secured,
 	} {
-		if *into, err = s.need(proxy, name); err != nil {
+		if *into, err = s.Need(proxy, name); err != nil {
 			return err
 		}
 	}
@@ -98,12 +98,18 @@ func (d Driver) received(ctx context.Context, access mesh.Access, proxy string, 
 	return nil
 }
 
-func (d Driver) read(ctx context.Context, access mesh.Access, proxy, filter string) (stats, error) {
+// admin is the administration endpoint of a proxy.
+func (d Driver) admin(access mesh.Access, proxy string) (envoyadmin.Client, error) {
+	address, err := access.Address(proxy, adminPort)
+	return envoyadmin.Client{Proxy: proxy, Address: address, HTTP: d.http}, err
+}
+
+func (d Driver) read(ctx context.Context, access mesh.Access, proxy, filter string) (envoyadmin.Stats, error) {
 	a, err := d.admin(access, proxy)
 	if err != nil {
 		return nil, err
 	}
-	return a.stats(ctx, filter)
+	return a.Stats(ctx, filter)
 }
 
 // notSeen is the value of a setting that only traffic shows.
@@ -154,15 +160,15 @@ func (d Driver) Settings(ctx context.Context, access mesh.Access, r mesh.Request
 	both("tls_version", func(o observation) string { return o.seen("ssl.versions.") })
 	both("tls_group", func(o observation) string { return o.seen("ssl.curves.") })
 	both("tls_group_choice", func(o observation) string {
-		if len(o.config.groups) > 0 {
+		if len(o.config.Groups) > 0 {
 			return "profile"
 		}
 		return "product"
 	})
 	both("tls_cipher", func(o observation) string { return o.seen("ssl.ciphers.") })
 	out = append(out, meshbench.Setting{Name: "upstream_http", Value: client.spoken()})
-	both("access_log", func(o observation) string { return onOff(o.config.accessLog) })
-	both("tracing", func(o observation) string { return onOff(o.config.tracing) })
+	both("access_log", func(o observation) string { return onOff(o.config.AccessLog) })
+	both("tracing", func(o observation) string { return onOff(o.config.Tracing) })
 	out = append(out, meshbench.Setting{Name: "rbac", Value: onOff(server.stats["http.inbound.rbac.allowed"]+server.stats["http.inbound.rbac.denied"] > 0)})
 	return out, nil
 }
@@ -174,11 +180,11 @@ func mutual(client, server observation, c mesh.Counters) string {
 		return notSeen
 	case c.Plaintext > 0 && c.Handshakes == 0:
 		return "off"
-	case server.config.permissive && server.config.requiresCertificate && server.config.verifiesNames && client.config.verifiesNames:
+	case server.config.Permissive && server.config.RequiresCertificate && server.config.VerifiesNames && client.config.VerifiesNames:
 		return "permissive"
 	case c.Plaintext > 0 || server.stats[server.prefix+"ssl.no_certificate"] > 0,
-		!server.config.requiresCertificate, !server.config.verifiesNames, !client.config.verifiesNames,
-		server.config.tlsSocket < server.config.listeners:
+		!server.config.RequiresCertificate, !server.config.VerifiesNames, !client.config.VerifiesNames,
+		server.config.TLSChains < server.config.Chains:
 		return "partly"
 	}
 	return "strict"
@@ -195,8 +201,8 @@ func onOff(on bool) string {
 type observation struct {
 	prefix  string // of the statistics about TLS between the proxies
 	version string
-	stats   stats
-	config  configFacts
+	stats   envoyadmin.Stats
+	config  envoyadmin.Facts
 }
 
 // observe looks at a proxy's listener of a name, where kind is "cluster." at
@@ -207,14 +213,14 @@ func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, name, ki
 	if err != nil {
 		return o, err
 	}
-	info, err := a.ok(ctx, "/server_info")
+	info, err := a.OK(ctx, "/server_info")
 	if err != nil {
 		return o, err
 	}
-	if o.version, err = parseVersion(info); err != nil {
+	if o.version, err = envoyadmin.ParseVersion(info); err != nil {
 		return o, meshbench.Errorf(meshbench.Internal, "%s: %w", proxy, err)
 	}
-	if o.stats, err = a.stats(ctx, `^(server\.concurrency|http\.inbound\.rbac\.(allowed|denied)|`+
+	if o.stats, err = a.Stats(ctx, `^(server\.concurrency|http\.inbound\.rbac\.(allowed|denied)|`+
 		regexp.QuoteMeta(o.prefix)+`(ssl\.(versions|curves|ciphers|no_certificate)|upstream_cx_http).*)$`); err != nil {
 		return o, err
 	}
@@ -223,11 +229,11 @@ func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, name, ki
 		dumps = append(dumps, "dynamic_active_clusters")
 	}
 	for _, what := range dumps {
-		body, err := a.ok(ctx, "/config_dump?"+url.Values{"resource": {what}, "name_regex": {"^" + regexp.QuoteMeta(name) + "$"}}.Encode())
+		body, err := a.Config(ctx, what, "^"+regexp.QuoteMeta(name)+"$")
 		if err != nil {
 			return o, err
 		}
-		if err := o.config.read(body); err != nil {
+		if err := o.config.Read(body); err != nil {
 			return o, meshbench.Errorf(meshbench.Internal, "%s: the configuration cannot be read: %w", proxy, err)
 		}
 	}
