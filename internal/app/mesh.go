@@ -30,7 +30,7 @@ func (a *App) Show(r ShowRequest) (Shown, error) {
 	if err != nil {
 		return Shown{}, err
 	}
-	driver, err := builtin.Find(subject.Mesh)
+	driver, err := driverOf(subject)
 	if err != nil {
 		return Shown{}, err
 	}
@@ -53,6 +53,22 @@ func (a *App) Show(r ShowRequest) (Shown, error) {
 	}
 	out.Documents, err = driver.Show(request)
 	return out, err
+}
+
+// driverOf returns the driver of a subject that has all that the subject asks
+// for. A subject that does not exist is a mistake of who wrote it: the error
+// has the code Invalid.
+func driverOf(s meshbench.Subject) (mesh.Driver, error) {
+	driver, err := builtin.Find(s.Mesh)
+	if err == nil {
+		err = mesh.Check(driver.Describe(), s)
+	}
+	if err != nil {
+		wrong := *meshbench.AsError(err)
+		wrong.Code = meshbench.Invalid
+		return nil, &wrong
+	}
+	return driver, nil
 }
 
 // shownServices are services of one instance each, of which the first calls

@@ -43,15 +43,8 @@ func (a *App) Plan(exp meshbench.Experiment) (meshbench.Plan, error) {
 		if c.Infrastructure == meshbench.Endpoint {
 			continue
 		}
-		driver, err := builtin.Find(c.Subject.Mesh)
-		if err == nil {
-			err = mesh.Check(driver.Describe(), c.Subject)
-		}
-		if err != nil {
-			// A subject that does not exist is a mistake in the experiment.
-			wrong := *meshbench.AsError(err)
-			wrong.Code = meshbench.Invalid
-			return meshbench.Plan{}, &wrong
+		if _, err := driverOf(c.Subject); err != nil {
+			return meshbench.Plan{}, err
 		}
 	}
 	return analysis.NewPlan(exp, cells, exp.Infrastructure != meshbench.Endpoint)

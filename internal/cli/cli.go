@@ -219,6 +219,9 @@ func outputFlag(e *env, cmd *cobra.Command, formats ...string) {
 	cmd.Flags().StringVarP(&e.output, "output", "o", formats[0], strings.Join(formats, "|"))
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if !cmd.Flags().Changed("output") {
+			e.output = formats[0] // commands share the variable, not the default
+		}
 		if !slices.Contains(formats, e.output) {
 			return meshbench.Errorf(meshbench.Invalid, "output %q is not one of %s", e.output, strings.Join(formats, ", "))
 		}
