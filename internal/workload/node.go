@@ -41,6 +41,7 @@ type service struct {
 	kind   []string
 
 	requests atomic.Uint64
+	meter    meter
 	peer     atomic.Pointer[string] // the last X-Forwarded-Client-Cert
 
 	node    Node
@@ -102,6 +103,14 @@ func filler(n int) []byte {
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Counted before it is answered: once the client has the answer, it counts.
 	number := s.requests.Add(1)
+	status, begin := 0, s.meter.begin()
+	defer func() { s.meter.end(begin, status) }()
+	status = s.serve(w, r, number)
+}
+
+// serve answers a request and returns the status; 0: the client was gone, or
+// the connection was cut.
+func (s *service) serve(w http.ResponseWriter, r *http.Request, number uint64) int {
 	peer, special := "", strings.Contains(r.URL.RawQuery, queryPrefix)
 	for name, values := range r.Header {
 		switch {
@@ -113,27 +122,25 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.remember(peer)
 	if special {
-		s.obey(w, r, number, peer)
-		return
+		return s.obey(w, r, number, peer)
 	}
 	if r.ContentLength != 0 {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return // the client is gone
+			return 0 // the client is gone
 		}
 	}
 	if s.busy {
 		if failed := s.work(r, nil, nil); failed != nil {
-			failed.write(w)
-			return
+			return failed.write(w)
 		}
 	}
 	h := w.Header()
 	h["Content-Length"] = s.length
 	h["Content-Type"] = s.kind
-	if r.Method == http.MethodHead {
-		return
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(s.body) // an error means that the client is gone
 	}
-	_, _ = w.Write(s.body) // an error means that the client is gone
+	return http.StatusOK
 }
 
 // remember keeps the name that came with the last request; empty: none did.
@@ -153,12 +160,13 @@ type failure struct {
 	text   string
 }
 
-func (f *failure) write(w http.ResponseWriter) {
+func (f *failure) write(w http.ResponseWriter) int {
 	h := w.Header()
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["Content-Length"] = []string{strconv.Itoa(len(f.text) + 1)}
 	w.WriteHeader(f.status)
 	_, _ = io.WriteString(w, f.text+"\n")
+	return f.status
 }
 
 // work does what the node does for a request: it takes its time, fails by
@@ -205,6 +213,7 @@ func (s *service) work(r *http.Request, pass http.Header, calls *[]meshbench.Cal
 const (
 	ReadyPath       = "/ready"       // 200 once the workload's port accepts connections
 	SeenPath        = "/seen"        // meshbench.Seen as JSON
+	MetricsPath     = "/metrics"     // Prometheus's text format
 	ReflectionsPath = "/reflections" // the last requests that asked for a Reflection, as a JSON list, the newest last
 )
 
@@ -232,6 +241,7 @@ func (s *service) control() http.Handler {
 		s.mu.Unlock()
 		asJSON(w, last)
 	})
+	mux.Handle("GET "+MetricsPath, s.metrics())
 	return mux
 }
 

@@ -179,7 +179,7 @@ func (c commands) onlyReflecting() commands {
 }
 
 // obey answers a special request.
-func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, peer string) {
+func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, peer string) int {
 	seen := s.look(r, number, peer) // before reading: "100 Continue" ends the head
 	c, err := readCommands(r)
 	if len(c.given) > 0 {
@@ -187,8 +187,7 @@ func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, pe
 		w.Header()[meshbench.InstanceHeader] = []string{strconv.Itoa(s.instance)}
 	}
 	if err != nil {
-		(&failure{http.StatusBadRequest, s.name + ": " + err.Error()}).write(w)
-		return
+		return (&failure{http.StatusBadRequest, s.name + ": " + err.Error()}).write(w)
 	}
 	mine := c.at == "" || c.at == s.name
 	pass := c.passOn(mine)
@@ -215,12 +214,12 @@ func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, pe
 		readBody(r, &seen)
 	}
 	if !pause(r.Context(), c.delay) {
-		return // the client is gone
+		return 0 // the client is gone
 	}
 	if isWebSocket(r) && c.status == 0 && c.cut == "" {
 		s.keep(c, seen)
 		echoFrames(w, r)
-		return
+		return http.StatusSwitchingProtocols
 	}
 	var failed *failure
 	if s.busy && c.cut == "" {
@@ -231,7 +230,7 @@ func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, pe
 		failed = s.work(r, pass, calls)
 	}
 	s.keep(c, seen)
-	s.answer(w, r, c, seen, failed)
+	return s.answer(w, r, c, seen, failed)
 }
 
 // keep remembers a request that asked for it.
@@ -247,8 +246,8 @@ func (s *service) keep(c commands, seen meshbench.Reflection) {
 	s.last = append(s.last, seen)
 }
 
-// answer writes what was asked for.
-func (s *service) answer(w http.ResponseWriter, r *http.Request, c commands, seen meshbench.Reflection, failed *failure) {
+// answer writes what was asked for and returns its status; 0: it was cut.
+func (s *service) answer(w http.ResponseWriter, r *http.Request, c commands, seen meshbench.Reflection, failed *failure) int {
 	body := s.body
 	if c.bodyBytes >= 0 {
 		body = filler(c.bodyBytes)
@@ -265,15 +264,14 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, c commands, see
 	if c.reflect {
 		text, err := json.Marshal(seen)
 		if err != nil {
-			(&failure{http.StatusInternalServerError, err.Error()}).write(w)
-			return
+			return (&failure{http.StatusInternalServerError, err.Error()}).write(w)
 		}
 		body = append(text, '\n')
 		h["Content-Type"] = []string{"application/json"}
 	}
 	if c.cut != "" {
 		cut(w, c.cut, status, body)
-		return
+		return 0
 	}
 	if c.informational != 0 {
 		w.WriteHeader(c.informational)
@@ -291,7 +289,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, c commands, see
 	control := http.NewResponseController(w)
 	if c.pause > 0 || c.early || len(c.trailers) > 0 {
 		if control.Flush() != nil || !pause(r.Context(), c.pause) {
-			return
+			return 0
 		}
 	}
 	if r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {
@@ -303,6 +301,7 @@ func (s *service) answer(w http.ResponseWriter, r *http.Request, c commands, see
 	if c.early {
 		_ = control.Flush()
 	}
+	return status
 }
 
 // look notes what is known of a request before its body is read.

@@ -1,0 +1,95 @@
+package workload
+
+import (
+	"math/bits"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// meter counts what a service does: an atomic addition or two per request,
+// since its cost is in every latency that is measured. It becomes Prometheus
+// metrics when somebody asks.
+type meter struct {
+	inFlight atomic.Int64
+	codes    [600]atomic.Uint64 // by status; 0: cut, or the client was gone
+	buckets  [buckets + 1]atomic.Uint64
+	nanos    atomic.Uint64 // sum of the durations
+}
+
+// Buckets of the durations: 25 us, and each twice the one before.
+const (
+	buckets     = 20
+	firstBucket = 25_000 // nanoseconds
+)
+
+func (m *meter) begin() time.Time {
+	m.inFlight.Add(1)
+	return time.Now()
+}
+
+// end counts a request by its status; 0: it was cut.
+func (m *meter) end(begin time.Time, code int) {
+	d := uint64(max(0, time.Since(begin)))
+	m.inFlight.Add(-1)
+	if code < 0 || code >= len(m.codes) {
+		code = 0
+	}
+	m.codes[code].Add(1)
+	m.nanos.Add(d)
+	m.buckets[bucketOf(d)].Add(1)
+}
+
+// bucketOf returns the first bucket whose bound is no less than a duration.
+func bucketOf(nanos uint64) int {
+	return min(buckets, bits.Len64((max(nanos, 1)-1)/firstBucket))
+}
+
+// collector is a meter as Prometheus sees it.
+type collector struct {
+	*meter
+	requests, duration, inFlight *prometheus.Desc
+}
+
+func (c collector) Describe(out chan<- *prometheus.Desc) {
+	out <- c.requests
+	out <- c.duration
+	out <- c.inFlight
+}
+
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	for code := range c.codes {
+		if n := c.codes[code].Load(); n > 0 {
+			out <- prometheus.MustNewConstMetric(c.requests, prometheus.CounterValue, float64(n), strconv.Itoa(code))
+		}
+	}
+	count, cumulative, bound := uint64(0), map[float64]uint64{}, float64(firstBucket)/1e9
+	for i := range buckets {
+		count += c.buckets[i].Load()
+		cumulative[bound] = count
+		bound *= 2
+	}
+	count += c.buckets[buckets].Load()
+	out <- prometheus.MustNewConstHistogram(c.duration, count, float64(c.nanos.Load())/1e9, cumulative)
+	out <- prometheus.MustNewConstMetric(c.inFlight, prometheus.GaugeValue, float64(c.meter.inFlight.Load()))
+}
+
+// metrics serves a service's meter, beside what Go knows of the process.
+func (s *service) metrics() http.Handler {
+	labels := prometheus.Labels{"service": s.name, "instance": strconv.Itoa(s.instance)}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{
+		meter: &s.meter,
+		requests: prometheus.NewDesc("meshbench_requests_total",
+			"Requests that were answered, by status; 0: the connection was cut.", []string{"code"}, labels),
+		duration: prometheus.NewDesc("meshbench_request_duration_seconds",
+			"Time in the service's handler, its own time and its calls included.", nil, labels),
+		inFlight: prometheus.NewDesc("meshbench_requests_in_flight",
+			"Requests that are being answered.", nil, labels),
+	})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+}
