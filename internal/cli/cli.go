@@ -184,7 +184,7 @@ sends real requests, and tells the difference with its interval and a verdict.
 		return meshbench.Errorf(meshbench.Invalid, "%v", err).WithHint("see: %s --help", cmd.CommandPath())
 	})
 	root.AddCommand(
-		newRun(e), newLoad(e), newResults(e), newRuntime(e), newMesh(e), newSchema(e), newDoctor(e), newBehavior(e),
+		newRun(e), newBehavior(e), newPlay(e), newLoad(e), newResults(e), newRuntime(e), newMesh(e), newSchema(e), newDoctor(e),
 		newWorker(e), newSupervisor(e), newWorkload(e), newControlPlane(e),
 	)
 	root.InitDefaultCompletionCmd()

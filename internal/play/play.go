@@ -5,6 +5,7 @@ package play
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -187,6 +188,9 @@ type Sending struct {
 	Count   int                `json:"count"`
 	Rate    float64            `json:"rate"` // per second; 0: one after the other
 	Timeout meshbench.Duration `json:"timeout"`
+	// Plain leaves out the header that asks every service on the way to say
+	// what it received.
+	Plain bool `json:"plain"`
 }
 
 // The bounds of one sending: a playground is no place for a load test.
@@ -200,7 +204,7 @@ const (
 type Sent struct {
 	Count    int            `json:"count"`
 	Statuses map[string]int `json:"statuses"` // "200" -> how many; an error's words where there was no answer
-	Services map[string]int `json:"services"` // the service that answered, by its header X-Meshbench-Service
+	Services map[string]int `json:"services"` // who answered on the way, one for each request that it got
 	// Times from sending to the last byte, of all that were answered.
 	P50  meshbench.Microseconds `json:"p50_us"`
 	P90  meshbench.Microseconds `json:"p90_us"`
@@ -243,7 +247,7 @@ func (p *Playground) Send(ctx context.Context, s Sending) (Sent, error) {
 			return out, ctx.Err()
 		}
 		sent := p.config.Now()
-		answer, service, err := p.send(ctx, s)
+		answer, services, err := p.send(ctx, s)
 		out.Count++
 		if err != nil {
 			out.Statuses[reason(err)]++
@@ -251,41 +255,68 @@ func (p *Playground) Send(ctx context.Context, s Sending) (Sent, error) {
 		}
 		times = append(times, p.config.Now().Sub(sent))
 		out.Statuses[answer.Status]++
-		if service != "" {
-			out.Services[service]++
+		for _, name := range services {
+			out.Services[name]++
 		}
 		out.Last = answer
 	}
 	slices.Sort(times)
 	if n := len(times); n > 0 {
-		us := func(d time.Duration) meshbench.Microseconds { return meshbench.Microseconds(float64(d.Nanoseconds()) / 1000) }
+		us := func(d time.Duration) meshbench.Microseconds {
+			return meshbench.Microseconds(float64(d.Nanoseconds()) / 1000)
+		}
 		out.P50, out.P90, out.Max = us(times[n/2]), us(times[n*9/10]), us(times[n-1])
 	}
 	return out, nil
 }
 
-func (p *Playground) send(ctx context.Context, s Sending) (Answer, string, error) {
+// maxAnswer bounds what is read of an answer that is looked into.
+const maxAnswer = 1 << 20
+
+// send returns the answer, and the services that say they had a part in it.
+func (p *Playground) send(ctx context.Context, s Sending) (Answer, []string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout.Std())
 	defer cancel()
 	target := p.up.Target()
 	request, err := http.NewRequestWithContext(ctx, s.Method, target.URL+s.Path, body(s.Body))
 	if err != nil {
-		return Answer{}, "", err
+		return Answer{}, nil, err
 	}
 	request.Host = target.Host
+	if !s.Plain {
+		request.Header.Set(meshbench.ReflectHeader, "all")
+	}
 	for name, value := range s.Headers {
 		request.Header.Set(name, value)
 	}
 	response, err := p.client.Do(request)
 	if err != nil {
-		return Answer{}, "", err
+		return Answer{}, nil, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err == nil {
 		_, err = io.Copy(io.Discard, response.Body)
 	}
-	return Answer{Status: response.Status, Headers: response.Header, Body: string(text)}, response.Header.Get("X-Meshbench-Service"), err
+	var said meshbench.Reflection
+	var services []string
+	if !s.Plain && json.Unmarshal(text, &said) == nil {
+		services = onTheWay(said)
+	}
+	return Answer{Status: response.Status, Headers: response.Header, Body: string(text)}, services, err
+}
+
+func onTheWay(r meshbench.Reflection) []string {
+	if r.Service == "" {
+		return nil
+	}
+	out := []string{r.Service}
+	for _, c := range r.Calls {
+		if c.Answer != nil {
+			out = append(out, onTheWay(*c.Answer)...)
+		}
+	}
+	return out
 }
 
 func notNil[T any](list []T) []T {
