@@ -42,10 +42,16 @@ func (b *Bed) orphan(ctx context.Context) error {
 	if err := b.up.Signal(ctx, meshbench.ControlPlane, 0, infra.Kill); err != nil {
 		return err
 	}
-	// What died is known as soon as somebody has waited for it.
+	return b.awaitDeath(ctx)
+}
+
+// awaitDeath waits until something of the deployment is known to have died.
+func (b *Bed) awaitDeath(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for b.up.Check() == nil {
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
-			return err
+			return fmt.Errorf("what was killed still lives: %w", err)
 		}
 	}
 	return nil
@@ -116,10 +122,8 @@ func ruinProbes() []Probe {
 			if err := b.up.Signal(ctx, meshbench.ServerProxy, 0, infra.Kill); err != nil {
 				return Finding{}, err
 			}
-			for b.up.Check() == nil {
-				if err := sleep(ctx, 20*time.Millisecond); err != nil {
-					return Finding{}, err
-				}
+			if err := b.awaitDeath(ctx); err != nil {
+				return Finding{}, err
 			}
 			a := b.Do(ctx, Request{})
 			return decide(a.Status == 503, "sent: GET after the server's proxy was killed; seen: %s", withoutAddresses(a))
