@@ -61,6 +61,8 @@ type fakeProxy struct {
 	places   map[string]map[string]*destination.WeightedAddr // authority -> address -> endpoint
 	counts   map[string]uint64                               // a metric with its labels
 	clients  map[string]*http.Transport
+	second   int64  // of the clock
+	taken    uint32 // requests in it
 }
 
 // runFakeProxy is what a process of a deployment runs.
@@ -335,6 +337,10 @@ func (p *fakeProxy) takeIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.count("inbound_http_authz_allow_total", labels)
+	if !p.within(server) {
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
+	}
 	forward := &httputil.ReverseProxy{Transport: p.transport(c.to, nil), Rewrite: func(out *httputil.ProxyRequest) {
 		out.SetURL(&url.URL{Scheme: "http", Host: c.to})
 		out.Out.Host = out.In.Host
@@ -343,6 +349,18 @@ func (p *fakeProxy) takeIn(w http.ResponseWriter, r *http.Request) {
 		}
 	}}
 	forward.ServeHTTP(w, r)
+}
+
+// within takes one from the second's allowance.
+func (p *fakeProxy) within(s *inbound.Server) bool {
+	limit := s.GetProtocol().GetDetect().GetHttpLocalRateLimit().GetTotal().GetRequestsPerSecond()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now().Unix(); now != p.second {
+		p.second, p.taken = now, 0
+	}
+	p.taken++
+	return limit == 0 || p.taken <= limit
 }
 
 func allowed(s *inbound.Server, r *http.Request, client string) bool {

@@ -131,14 +131,48 @@ func deploy(t *testing.T, i *local.Infrastructure, spec meshbench.Spec, prepare 
 func conforms(t *testing.T, proxy string) {
 	i := here(t, proxy)
 	w := meshbench.Workload{Protocol: meshbench.HTTP1, Topology: meshbench.Topology{Chain: 1}, Response: meshbench.Response{BodyBytes: 1024}}
+	graph := graph()
 	meshtest.Run(t, meshtest.Suite{
 		Driver: linkerd.New(), Applications: workload.Services{}.Processes(w, 1, nil), Service: workload.Services{}.Services(w)[0],
+		Graph: graph, GraphApplications: echoes(graph), Examples: linkerd.Examples(),
 		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
 			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {
 				return prepare(ctx, access, process)
 			})
 		},
 	})
+}
+
+// graph is three services: front calls back, which has two instances, and
+// nobody calls next.
+func graph() []meshbench.Service {
+	at := func(process string) meshbench.PortRef {
+		return meshbench.PortRef{Process: process, Port: workload.HTTPPort}
+	}
+	return []meshbench.Service{
+		{Name: "front", Instances: []meshbench.PortRef{at("front")}, Calls: []string{"back"}},
+		{Name: "back", Instances: []meshbench.PortRef{at("back"), at("back-2")}},
+		{Name: "next", Instances: []meshbench.PortRef{at("next")}},
+	}
+}
+
+// echoes are an echo service per instance.
+func echoes(services []meshbench.Service) []meshbench.Process {
+	var out []meshbench.Process
+	for _, s := range services {
+		for i, at := range s.Instances {
+			address := func(port string) string { return "{{address `" + at.Process + "` `" + port + "`}}" }
+			out = append(out, meshbench.Process{
+				Name: at.Process, Role: meshbench.Application, Service: s.Name, Instance: i, Runtime: meshbench.Self,
+				Args: []string{
+					"workload", "echo", "--listen", address(workload.HTTPPort), "--control", address(workload.ControlPort), "--body-bytes", "100",
+				},
+				Ports:    []string{workload.HTTPPort, workload.ControlPort},
+				ReadyURL: "http://" + address(workload.ControlPort) + workload.ReadyPath,
+			})
+		}
+	}
+	return out
 }
 
 // site is a graph of services that is up: front, and beside it canary, which

@@ -22,7 +22,7 @@ func (d Driver) Configure(ctx context.Context, access mesh.Access, r mesh.Reques
 	if err := mesh.CheckPolicies(d.Describe(), r); err != nil {
 		return err
 	}
-	if err := check(d.Describe(), r); err != nil {
+	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
 		return err
 	}
 	c, err := loadCredentials(access, proxies(r))
@@ -98,9 +98,6 @@ func (d Driver) config(access addresser, r mesh.Request, tokens map[string]pki.S
 			if err != nil {
 				return controlplane.Config{}, err
 			}
-			if services[to] == nil {
-				return controlplane.Config{}, meshbench.Errorf(meshbench.Invalid, "service %s calls %q, which does not exist", p.service, to)
-			}
 			services[to].Addresses = append(services[to].Addresses, at)
 		}
 	}
@@ -172,7 +169,7 @@ func (d Driver) Show(r mesh.Request) ([]mesh.Document, error) {
 	if err := mesh.CheckPolicies(d.Describe(), r); err != nil {
 		return nil, err
 	}
-	if err := check(d.Describe(), r); err != nil {
+	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
 		return nil, err
 	}
 	config, err := d.config(&placeholders{}, r, nil)

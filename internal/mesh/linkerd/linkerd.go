@@ -145,7 +145,7 @@ func proxies(r mesh.Request) []proxy {
 // Render says that a control plane and the proxies must run, each with its
 // application in a namespace of its own.
 func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
-	if err := check(d.Describe(), r); err != nil {
+	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
 		return meshbench.Spec{}, err
 	}
 	version, err := mesh.Version(d.Describe(), r.Subject.Version)
@@ -174,24 +174,17 @@ func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
 	for _, p := range proxies(r) {
 		spec.Processes = append(spec.Processes, p.render(r, version))
 		spec.Namespaces = append(spec.Namespaces, p.namespace())
-		if p.service == mesh.Client || p.instance > 0 {
+		if p.service == mesh.Client {
 			continue
 		}
 		for _, to := range p.calls {
 			spec.Routes = append(spec.Routes, meshbench.Route{
-				From: p.service, To: to, At: meshbench.PortRef{Process: p.process, Port: toPort(to)},
+				From: p.service, To: to, Instance: p.instance, At: meshbench.PortRef{Process: p.process, Port: toPort(to)},
 				Host: strings.TrimSuffix(authorityOf(to), ":80"),
 			})
 		}
 	}
 	return spec, nil
-}
-
-// check is mesh.CheckRequest for any number of services.
-func check(d mesh.Description, r mesh.Request) error {
-	first := r
-	first.Services = r.Services[:min(1, len(r.Services))]
-	return mesh.CheckRequest(d, first)
 }
 
 func (p proxy) render(r mesh.Request, version string) meshbench.Process {

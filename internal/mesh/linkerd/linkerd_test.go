@@ -27,7 +27,7 @@ var echo = meshbench.Service{Name: "echo", Instances: []meshbench.PortRef{{Proce
 // the build tag "linkerd", for machines that have one.
 func TestConformance(t *testing.T) {
 	meshtest.Run(t, meshtest.Suite{
-		Driver:       New(),
+		Driver: New(), Examples: Examples(),
 		Applications: []meshbench.Process{{Name: "echo", Role: meshbench.Application, Service: "echo", Runtime: meshbench.Self, Ports: []string{"http"}}},
 		Service:      echo,
 	})
@@ -83,6 +83,7 @@ func TestRenderOfAGraph(t *testing.T) {
 	routes := []meshbench.Route{
 		{From: "front", To: "cart", At: meshbench.PortRef{Process: "front-proxy", Port: "to-cart"}, Host: "cart.default.svc.meshbench.local"},
 		{From: "cart", To: "stock", At: meshbench.PortRef{Process: "cart-proxy", Port: "to-stock"}, Host: "stock.default.svc.meshbench.local"},
+		{From: "cart", To: "stock", Instance: 1, At: meshbench.PortRef{Process: "cart-2-proxy", Port: "to-stock"}, Host: "stock.default.svc.meshbench.local"},
 	}
 	if difference := cmp.Diff(routes, spec.Routes); difference != "" {
 		t.Error(difference)

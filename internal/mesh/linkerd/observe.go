@@ -12,20 +12,17 @@ import (
 
 // Counters reads what the proof of path needs, hop by hop:
 //
-//   - attempts of the client's proxy: request_total{direction="outbound"},
+//   - attempts of the callers' proxies: request_total{direction="outbound"},
 //     which Linkerd counts for each endpoint that it sends a request to;
-//   - requests at the client's proxy: the attempts, less those that were
+//   - requests at the callers' proxies: the attempts, less those that were
 //     retries (outbound_http_route_retry_requests_total). A request that found
 //     no endpoint is in neither;
-//   - requests at the service's proxy: those let in and those denied
-//     (inbound_http_authz_allow_total, inbound_http_authz_deny_total) on its
-//     port, by the identity that they came with;
+//   - requests at the service's proxies: those let in and those denied
+//     (inbound_http_authz_allow_total, inbound_http_authz_deny_total);
 //   - handshakes: connections that were taken in with mutual TLS
 //     (tcp_open_total{direction="inbound", peer="src", tls="true"});
 //   - plaintext: requests let in without. Linkerd judges plain text by the
 //     request, so a connection that was refused is not in it.
-//
-// What comes without an identity is counted for the generator.
 func (d Driver) Counters(ctx context.Context, access mesh.Access, r mesh.Request) ([]mesh.Hop, error) {
 	policies, err := mesh.Combine(r)
 	if err != nil {
@@ -42,57 +39,28 @@ func (d Driver) Counters(ctx context.Context, access mesh.Access, r mesh.Request
 			return nil, err
 		}
 	}
-	hop := func(from, to string) mesh.Hop {
-		h := mesh.Hop{From: from, To: to, Secure: secure[to]}
+	var out []mesh.Hop
+	for _, e := range mesh.Edges(r.Services) {
+		h := mesh.Hop{From: e.Name(), To: e.To, Secure: secure[e.To]}
 		for _, p := range all {
-			if p.service == from {
-				sent := read[p.process].sum("request_total", map[string]string{"direction": "outbound", "dst_service": to})
-				again := read[p.process].sum("outbound_http_route_retry_requests_total", map[string]string{"parent_name": to})
+			s := read[p.process]
+			if slices.Contains(e.From, p.service) {
+				sent := s.sum("request_total", map[string]string{"direction": "outbound", "dst_service": e.To})
+				again := s.sum("outbound_http_route_retry_requests_total", map[string]string{"parent_name": e.To})
 				h.ClientAttempts += sent
 				h.ClientReceived += sent - min(again, sent)
 			}
-			if p.service == to {
-				received(&h.Counters, read[p.process], from, to)
+			if p.service == e.To {
+				const allowed, denied = "inbound_http_authz_allow_total", "inbound_http_authz_deny_total"
+				all := s.sum(allowed, map[string]string{"srv_name": e.To})
+				h.ServerReceived += all + s.sum(denied, map[string]string{"srv_name": e.To})
+				h.Plaintext += all - s.sum(allowed, map[string]string{"srv_name": e.To, "tls": "true"})
+				h.Handshakes += s.sum("tcp_open_total", map[string]string{"direction": "inbound", "peer": "src", "srv_name": e.To, "tls": "true"})
 			}
 		}
-		return h
-	}
-	out := []mesh.Hop{hop(mesh.Client, r.Services[0].Name)}
-	for _, s := range r.Services {
-		for _, to := range s.Calls {
-			out = append(out, hop(s.Name, to))
-		}
+		out = append(out, h)
 	}
 	return out, nil
-}
-
-// received adds what the proxy of a service has taken in from a sender.
-func received(c *mesh.Counters, s samples, from, to string) {
-	take := func(name string, labels map[string]string) uint64 {
-		labels["srv_name"] = to
-		return s.sum(name, labels)
-	}
-	known := map[string]string{"client_id": identityOf(from)}
-	with := func(more map[string]string) map[string]string {
-		out := map[string]string{}
-		for k, v := range known {
-			out[k] = v
-		}
-		for k, v := range more {
-			out[k] = v
-		}
-		return out
-	}
-	requests := func(labels map[string]string) uint64 {
-		return take("inbound_http_authz_allow_total", with(labels)) + take("inbound_http_authz_deny_total", with(labels))
-	}
-	c.ServerReceived += requests(nil)
-	c.Handshakes += take("tcp_open_total", with(map[string]string{"direction": "inbound", "peer": "src", "tls": "true"}))
-	if from == mesh.Client {
-		known = map[string]string{"client_id": ""}
-		c.ServerReceived += requests(nil)
-		c.Plaintext += take("inbound_http_authz_allow_total", with(nil))
-	}
 }
 
 // notSeen is the value of a setting that only traffic shows.

@@ -41,6 +41,9 @@ type Suite struct {
 	// calls the third. Where it is nil, nothing with several services is tried.
 	Graph             []meshbench.Service
 	GraphApplications []meshbench.Process
+	// Examples are tried in place of the suite's own policies of their kinds,
+	// where a mesh has a kind but cannot do all of it.
+	Examples []meshbench.Policy
 }
 
 // Prepare is the driver's own method for one request.

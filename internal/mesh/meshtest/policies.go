@@ -46,13 +46,24 @@ func example(kind meshbench.PolicyKind, to, other string) meshbench.Policy {
 	return p
 }
 
+// example is the suite's own, or the driver's.
+func (s Suite) example(kind meshbench.PolicyKind, to, other string) meshbench.Policy {
+	for _, p := range s.Examples {
+		if k, err := p.Kind(); err == nil && k == kind {
+			p.Name, p.To = "an example of "+string(kind), to
+			return p
+		}
+	}
+	return example(kind, to, other)
+}
+
 // examples are a policy of every kind that is supported, or of every kind
 // that is not.
 func (s Suite) examples(supported bool, to, other string) []meshbench.Policy {
 	var out []meshbench.Policy
 	for _, c := range s.Driver.Describe().Capabilities {
 		if c.Supported == supported {
-			out = append(out, example(c.Policy, to, other))
+			out = append(out, s.example(c.Policy, to, other))
 		}
 	}
 	return out
