@@ -56,21 +56,21 @@ func (s Services) Processes(w meshbench.Workload, threads int, routes []meshbenc
 		if n.BodyBytes != nil {
 			bodyBytes = *n.BodyBytes
 		}
-		node := Node{Latency: n.Latency, Errors: n.Errors, Parallel: n.Parallel}
-		for _, to := range n.Calls {
-			node.Calls = append(node.Calls, way(n.Name, services[to], routes))
-		}
 		for i := range n.Instances {
+			node := Node{Latency: n.Latency, Errors: n.Errors, Parallel: n.Parallel}
+			for _, to := range n.Calls {
+				node.Calls = append(node.Calls, way(n.Name, i, services[to], routes))
+			}
 			out = append(out, process(n.Name, i, bodyBytes, threads, node))
 		}
 	}
 	return out
 }
 
-// way is how a service reaches another.
-func way(from string, to meshbench.Service, routes []meshbench.Route) Call {
+// way is how an instance of a service reaches another service.
+func way(from string, instance int, to meshbench.Service, routes []meshbench.Route) Call {
 	for _, r := range routes {
-		if r.From == from && r.To == to.Name {
+		if r.From == from && r.Instance == instance && r.To == to.Name {
 			return Call{To: to.Name, Addresses: []string{address(r.At)}, Host: r.Host}
 		}
 	}
