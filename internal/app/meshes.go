@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/experiment"
+	"github.com/meshbench/meshbench/internal/infra/local"
 	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/mesh/builtin"
 	"github.com/meshbench/meshbench/internal/runtimes"
@@ -89,7 +90,8 @@ func meshStatus(driver mesh.Driver, all []runtimes.Status) MeshStatus {
 	var ready, missing, hints []string
 	var build time.Duration
 	var bytes int64
-	for _, ref := range needs(driver, meshbench.Subject{Mesh: d.Name}) {
+	refs, namespaces := needs(driver, meshbench.Subject{Mesh: d.Name})
+	for _, ref := range refs {
 		r := standing(all, ref)
 		s.Runtimes = append(s.Runtimes, r)
 		words := strings.TrimSpace(r.Name + " " + r.Version)
@@ -108,6 +110,14 @@ func meshStatus(driver mesh.Driver, all []runtimes.Status) MeshStatus {
 			if r.Hint != "" {
 				hints = append(hints, r.Hint)
 			}
+		}
+	}
+	if namespaces {
+		if err := local.CheckNamespaces(); err != nil {
+			s.State = MeshUnavailable
+			known := meshbench.AsError(err)
+			missing = append(missing, known.Message)
+			hints = append(hints, known.Hint)
 		}
 	}
 	switch s.State {
@@ -137,7 +147,8 @@ func standing(all []runtimes.Status, ref string) runtimes.Status {
 	name, version, _ := strings.Cut(ref, "@")
 	var rows []runtimes.Status
 	for _, s := range all {
-		if s.Name == name && (version == "" || s.Version == version) && s.State != runtimes.Stale {
+		matches := version == "" || s.Version == "" || s.Version == version || strings.HasPrefix(s.Version, version+".")
+		if s.Name == name && matches && s.State != runtimes.Stale {
 			rows = append(rows, s)
 		}
 	}
@@ -153,11 +164,12 @@ func standing(all []runtimes.Status, ref string) runtimes.Status {
 }
 
 // needs returns the runtimes of a subject, as its driver renders it for the
-// simplest workload, and those that the mesh names besides.
-func needs(driver mesh.Driver, subject meshbench.Subject) []string {
+// simplest workload, and those that the mesh names besides; and whether it
+// needs network namespaces.
+func needs(driver mesh.Driver, subject meshbench.Subject) (refs []string, namespaces bool) {
 	d := driver.Describe()
 	w := experiment.Defaults().Workload
-	var refs, names []string
+	var names []string
 	spec, err := driver.Render(mesh.Request{
 		Subject: subject, Profile: d.Profiles[0], Workload: w, Threads: 1, Services: workload.Services{}.Services(w),
 	})
@@ -173,7 +185,7 @@ func needs(driver mesh.Driver, subject meshbench.Subject) []string {
 			refs = append(refs, name)
 		}
 	}
-	return refs
+	return refs, len(spec.Namespaces) > 0
 }
 
 // Wanted returns the runtimes that a reference names: those of a mesh at a
@@ -202,5 +214,6 @@ func (a *App) Wanted(ref string) ([]string, error) {
 	if _, err := mesh.Version(d, version); err != nil {
 		return nil, err
 	}
-	return needs(driver, meshbench.Subject{Mesh: name, Version: version}), nil
+	refs, _ := needs(driver, meshbench.Subject{Mesh: name, Version: version})
+	return refs, nil
 }
