@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/meshbench/meshbench"
@@ -74,7 +75,7 @@ func mutants() map[string]*model {
 		"identity.other_workload":           flawed("the client alone"),
 		"identity.server_name":              flawed("another server name"),
 		"identity.peer_reaches_application": {flaw: "names nobody", names: true},
-		"identity.forged_peer":              flawed("keeps forged peer"),
+		"identity.forged_peer":              {flaw: "keeps forged peer", names: true},
 		"identity.permissive":               ignoring(),
 
 		"authorization.deny":          ignoring(),
@@ -441,5 +442,48 @@ func TestJSON(t *testing.T) {
 		if _, ok := cell[key]; !ok {
 			t.Errorf("no %s in a cell of %s", key, data)
 		}
+	}
+}
+
+// TestWhatAProbeLeavesBehind poisons a deployment: the probe that did it says
+// so, and the next one gets a deployment of its own.
+func TestWhatAProbeLeavesBehind(t *testing.T) {
+	var mu sync.Mutex
+	var late *wire.Message
+	m := &model{answer: func(m *wire.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		if m.Status() == 299 || late != nil {
+			now := *m
+			if late != nil {
+				*m = *late
+			}
+			late = &now
+		}
+	}}
+	deployed := 0
+	probes, err := Select(Probes(), []string{"http.unknown_status", "http.until_close"})
+	if err != nil || len(probes) != 2 {
+		t.Fatal(probes, err)
+	}
+	matrix, err := Run(t.Context(), Config{
+		Infra: func(context.Context) (infra.Infrastructure, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			late = nil
+			deployed++
+			return m, nil
+		},
+		Driver:  func(string) (mesh.Driver, error) { return m, nil },
+		Profile: meshbench.Parity,
+	}, []meshbench.Subject{{ID: "model", Mesh: "model"}}, probes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := matrix.Cells[0]; c.Result != Differs || !strings.Contains(c.Evidence, "did not get its own answer") {
+		t.Errorf("%s: %s", c.Result, c.Evidence)
+	}
+	if c := matrix.Cells[1]; c.Result != Passed || deployed != 2 {
+		t.Errorf("%d deployments; %s: %s", deployed, c.Result, c.Evidence)
 	}
 }

@@ -285,7 +285,7 @@ func identityProbes() []Probe {
 		},
 		{
 			Name: "identity.forged_peer", Question: "Is an identity taken away that the client itself claims in X-Forwarded-Client-Cert?",
-			Expected: "the forged name does not arrive", Reference: envoyXFCC, Needs: Proxy,
+			Expected: "the forged name does not arrive", Reference: envoyXFCC, Needs: Proxy | PeerName,
 			Run: func(ctx context.Context, b *Bed) (Finding, error) {
 				value, err := b.peerField(ctx, Request{Fields: field("X-Forwarded-Client-Cert", "URI=spiffe://forged.example/admin")})
 				if err != nil {

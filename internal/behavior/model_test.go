@@ -193,15 +193,14 @@ func (m *model) Deploy(_ context.Context, _ string, spec meshbench.Spec, _ infra
 
 // state is what a proxy remembers while its configuration is the same.
 type state struct {
-	mu       sync.Mutex
-	active   int
-	full     bool // it was, once
-	began    time.Time
-	passed   int
-	turn     int
-	errors   map[string]int
-	out      map[string]time.Time
-	notFound bool
+	mu     sync.Mutex
+	active int
+	full   bool // it was, once
+	began  time.Time
+	passed int
+	turn   int
+	errors map[string]int
+	out    map[string]time.Time
 }
 
 func newState() *state { return &state{errors: map[string]int{}, out: map[string]time.Time{}} }

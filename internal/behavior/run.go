@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/meshbench/meshbench"
+	"github.com/meshbench/meshbench/internal/behavior/origin"
 	"github.com/meshbench/meshbench/internal/infra"
 	"github.com/meshbench/meshbench/internal/mesh"
 )
@@ -226,9 +227,35 @@ func (b *Bed) try(ctx context.Context, p Probe) Finding {
 			b.broken = true
 			first, _, _ := strings.Cut(said(died), "\n")
 			f = Finding{Differs, strings.TrimPrefix(f.Evidence+"; then "+first, "; ")}
+		} else if wrong := b.unclean(ctx); wrong != "" {
+			// What a probe left behind must not fall on the next one.
+			b.broken = true
+			f = Finding{Differs, strings.TrimPrefix(f.Evidence+"; afterwards: "+wrong, "; ")}
 		}
 	}
 	return f
+}
+
+// unclean tells what is wrong with ordinary requests after a probe: each must
+// get its own answer. Empty: nothing.
+func (b *Bed) unclean(ctx context.Context) string {
+	const n = 5
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	for range n {
+		key := b.Key()
+		if err := b.Script(ctx, key, []origin.Answer{canned(200, key)}); err != nil {
+			return said(err)
+		}
+		a, records, err := b.Ask(ctx, Request{Key: key})
+		switch {
+		case err != nil:
+			return said(err)
+		case a.Status != 200 || string(a.Body) != key || len(records) != 1:
+			return "an ordinary request did not get its own answer, but " + a.String() + "; " + seen(records)
+		}
+	}
+	return ""
 }
 
 func (b *Bed) once(ctx context.Context, p Probe) (f Finding, err error) {
