@@ -34,7 +34,7 @@ func (a *App) Show(r ShowRequest) (Shown, error) {
 	if err != nil {
 		return Shown{}, err
 	}
-	out := Shown{Subject: subject, Unsupported: mesh.Unsupported(driver.Describe(), r.Policies)}
+	out := Shown{Subject: subject, Unsupported: mesh.Unsupported(mesh.DescribeSubject(driver, subject), r.Policies)}
 	request := mesh.Request{
 		Subject: subject, Profile: r.Profile, Threads: 1,
 		Services: shownServices(r.Services, r.Policies),

@@ -160,7 +160,7 @@ func decide(ok bool, format string, args ...any) (Finding, error) {
 // unsupported tells why a probe has no sense for a mesh, with its source;
 // empty where it has.
 func (p Probe) unsupported(driver mesh.Driver, r mesh.Request, spec meshbench.Spec) string {
-	d := driver.Describe()
+	d := mesh.DescribeSubject(driver, r.Subject)
 	for _, kind := range p.Policies {
 		for _, c := range d.Capabilities {
 			if c.Policy == kind && !c.Supported {

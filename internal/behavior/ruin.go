@@ -23,7 +23,7 @@ var orphaned = meshbench.Policy{To: Echo, Headers: &meshbench.HeadersPolicy{Requ
 // orphan opens a connection, puts a policy in force where it can, and kills
 // the control plane.
 func (b *Bed) orphan(ctx context.Context) error {
-	for _, c := range b.driver.Describe().Capabilities {
+	for _, c := range mesh.DescribeSubject(b.driver, b.request.Subject).Capabilities {
 		if c.Policy == meshbench.PolicyHeaders && c.Supported {
 			if err := b.Apply(ctx, orphaned); err != nil && meshbench.AsError(err).Code != meshbench.Invalid {
 				return err

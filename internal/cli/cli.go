@@ -186,6 +186,7 @@ sends real requests, and tells the difference with its interval and a verdict.
 	root.AddCommand(
 		newRun(e), newBehavior(e), newPlay(e), newLoad(e), newResults(e), newRuntime(e), newMesh(e), newSchema(e), newDoctor(e),
 		newWorker(e), newSupervisor(e), newWorkload(e), newControlPlane(e),
+		newStatsd(e),
 	)
 	root.InitDefaultCompletionCmd()
 	return root

@@ -11,6 +11,7 @@ import (
 	"github.com/meshbench/meshbench/internal/load/worker"
 	"github.com/meshbench/meshbench/internal/mesh/envoy/controlplane"
 	linkerd "github.com/meshbench/meshbench/internal/mesh/linkerd/controlplane"
+	"github.com/meshbench/meshbench/internal/telemetry/statsd"
 	"github.com/meshbench/meshbench/internal/workload"
 )
 
@@ -90,5 +91,16 @@ func newControlPlane(e *env) *cobra.Command {
 	forLinkerd.Flags().StringVar(&l.Admin, "admin", "127.0.0.1:8087", "address that takes the configuration")
 	forLinkerd.Flags().StringVar(&l.Credentials, "credentials", "credentials.json", "file with its certificate and the authority")
 	cmd.AddCommand(envoy, forLinkerd)
+	return cmd
+}
+
+func newStatsd(*env) *cobra.Command {
+	var o statsd.Options
+	cmd := &cobra.Command{
+		Use: "statsd", Short: "Receive what programs tell in the StatsD protocol", Hidden: true, Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return statsd.Serve(cmd.Context(), o) },
+	}
+	cmd.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8125", "UDP address that takes the metrics")
+	cmd.Flags().StringVar(&o.Admin, "admin", "127.0.0.1:8126", "address that tells what was received")
 	return cmd
 }

@@ -33,6 +33,22 @@ type Driver interface {
 	Settings(ctx context.Context, access Access, request Request) ([]meshbench.Setting, error)
 }
 
+// Variants is what a driver is beside Driver where a subject's options decide
+// what it can do.
+type Variants interface {
+	// DescribeSubject is Describe for a subject. It differs from it in
+	// NamesPeer and Capabilities alone.
+	DescribeSubject(meshbench.Subject) Description
+}
+
+// DescribeSubject tells what a mesh is with the options of a subject.
+func DescribeSubject(d Driver, s meshbench.Subject) Description {
+	if v, ok := d.(Variants); ok {
+		return v.DescribeSubject(s)
+	}
+	return d.Describe()
+}
+
 // Access is the way to what was deployed (see infra.Access).
 type Access interface {
 	Address(process, port string) (string, error)

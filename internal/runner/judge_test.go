@@ -93,6 +93,23 @@ func TestProveLooksAtEveryHop(t *testing.T) {
 	}
 }
 
+// TestProveCountsConnections: where proxies know nothing else, a trial's own
+// ones must be among them.
+func TestProveCountsConnections(t *testing.T) {
+	hop := func(n uint64) snapshot {
+		return snapshot{seen: 100 * n, hops: []mesh.Hop{{Secure: true, Layer4: true, Counters: mesh.Counters{ClientReceived: 4 * n, ClientAttempts: 4 * n, ServerReceived: 5 * n, Handshakes: 4 * n}}}}
+	}
+	sent := meshbench.LoadResult{Sent: 100, Completed: 100}
+	if got := prove(described{proxy: true}, meshbench.Walk{}, hop(1), hop(2), sent); got.Status != meshbench.Proven || got.ClientProxy != 4 || got.ServerProxy != 5 {
+		t.Errorf("%+v", got)
+	}
+	still := hop(1)
+	still.seen = 200
+	if got := prove(described{proxy: true}, meshbench.Walk{}, hop(1), still, sent); got.Status != meshbench.ProofFailed || !strings.Contains(got.Reason, "no connection of this trial") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestJudge(t *testing.T) {
 	for name, c := range map[string]struct {
 		trial meshbench.Trial

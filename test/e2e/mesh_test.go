@@ -111,9 +111,13 @@ func graph() []meshbench.Service {
 }
 
 func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
+	conformanceWith(t, driver, nil, strict)
+}
+
+func conformanceWith(t *testing.T, driver mesh.Driver, options map[string]string, strict *meshtest.Strict) {
 	i := here(t)
 	meshtest.Run(t, meshtest.Suite{
-		Driver: driver, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
+		Driver: driver, Options: options, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
 		Graph: graph(), GraphApplications: echoes(graph()),
 		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
 			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {

@@ -34,7 +34,7 @@ func (s Suite) graph(t *testing.T) {
 		t.Error(err)
 	}
 	s.checkProcesses(t, r, spec)
-	if !s.Driver.Describe().HasProxy {
+	if !s.describe().HasProxy {
 		return
 	}
 	for _, service := range s.Graph {
@@ -104,7 +104,7 @@ func (s Suite) deployedGraph(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := playground{s: s, up: up, front: up.Target()}
-	if s.Driver.Describe().HasProxy {
+	if s.describe().HasProxy {
 		if p.back, err = target(up, route(spec, s.Graph[0].Name, s.Graph[1].Name)); err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func (s Suite) deployedGraph(t *testing.T) {
 		p.await(ctx, t, "answered", p.answered)
 	})
 	t.Run("unsupported", func(t *testing.T) {
-		for _, c := range s.Driver.Describe().Capabilities {
+		for _, c := range s.describe().Capabilities {
 			if !c.Supported {
 				policy := example(c.Policy, s.Graph[0].Name, s.Graph[2].Name)
 				refused(t, policy.Name, s.Driver.Configure(ctx, up, s.graphRequest(policy)), c)
@@ -339,7 +339,7 @@ func (p playground) hops(ctx context.Context, t *testing.T, r mesh.Request) {
 			}
 		}
 	}
-	if s := p.s.Strict; s != nil && p.s.Driver.Describe().NamesPeer {
+	if s := p.s.Strict; s != nil && p.s.describe().NamesPeer {
 		seen, err := p.up.Seen(ctx, p.s.Graph[1].Name)
 		if err != nil {
 			t.Fatal(err)

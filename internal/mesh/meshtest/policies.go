@@ -61,7 +61,7 @@ func (s Suite) example(kind meshbench.PolicyKind, to, other string) meshbench.Po
 // that is not.
 func (s Suite) examples(supported bool, to, other string) []meshbench.Policy {
 	var out []meshbench.Policy
-	for _, c := range s.Driver.Describe().Capabilities {
+	for _, c := range s.describe().Capabilities {
 		if c.Supported == supported {
 			out = append(out, s.example(c.Policy, to, other))
 		}
@@ -72,7 +72,7 @@ func (s Suite) examples(supported bool, to, other string) []meshbench.Policy {
 // capabilities: each kind of policy once, and a source for what is missing.
 func (s Suite) capabilities(t *testing.T) {
 	var kinds []meshbench.PolicyKind
-	for _, c := range s.Driver.Describe().Capabilities {
+	for _, c := range s.describe().Capabilities {
 		kinds = append(kinds, c.Policy)
 		if !c.Supported && (c.Note == "" || c.Source == "") {
 			t.Errorf("%s is not supported, without a reason (%q) or a source (%q)", c.Policy, c.Note, c.Source)
@@ -88,7 +88,7 @@ func (s Suite) capabilities(t *testing.T) {
 
 // options: every value of every option renders, or is refused as invalid.
 func (s Suite) options(t *testing.T) {
-	d := s.Driver.Describe()
+	d := s.describe()
 	for _, o := range d.Options {
 		for _, v := range o.Values {
 			for _, profile := range d.Profiles {
@@ -120,7 +120,7 @@ func (s Suite) options(t *testing.T) {
 // show: what policies become can be seen without anything running, and what
 // cannot be done is refused with its reason and source.
 func (s Suite) show(t *testing.T) {
-	d := s.Driver.Describe()
+	d := s.describe()
 	services := s.Graph
 	if services == nil {
 		services = []meshbench.Service{s.Service, {Name: "other", Instances: s.Service.Instances}}

@@ -34,7 +34,7 @@ func (s Suite) strict(ctx context.Context, t *testing.T, up Deployment, r mesh.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := authority.Issue(s.Strict.Client, time.Now())
+	foreign, err := authority.IssueBetween(s.Strict.Client, time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
