@@ -8,6 +8,10 @@ type NetworkPath string
 const (
 	PathLoopback NetworkPath = "loopback" // all on one machine's loopback device
 	PathEndpoint NetworkPath = "endpoint" // unknown: someone else's URL
+	// PathNamespaces: generator, client and services each in a network
+	// namespace of one machine, joined by links and a bridge, as pods of one
+	// node are.
+	PathNamespaces NetworkPath = "namespaces"
 )
 
 // Cell is one permutation of an experiment.

@@ -38,6 +38,10 @@ type Namespace struct {
 	Processes []string // names; those of the workload, too
 	// Redirect is nil where connections stay as they are.
 	Redirect *Redirect
+	// Through is another namespace, which forwards what comes from outside, and
+	// its answers: so that the way is as long as through a proxy there. Empty:
+	// straight.
+	Through string
 }
 
 // Redirect sends the TCP connections of a namespace through a proxy in it, as

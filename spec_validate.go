@@ -71,6 +71,9 @@ func (s Spec) validateNamespaces(processes map[string]bool, ports map[PortRef]bo
 			}
 			taken[p] = true
 		}
+		if n.Through == n.Name || n.Through != "" && !slices.ContainsFunc(s.Namespaces, func(o Namespace) bool { return o.Name == n.Through }) {
+			return Errorf(Invalid, "namespace %s: what comes to it cannot go through %q", n.Name, n.Through)
+		}
 		r := n.Redirect
 		if r == nil {
 			continue

@@ -47,6 +47,9 @@ func (a *App) Plan(exp meshbench.Experiment) (meshbench.Plan, error) {
 			return meshbench.Plan{}, err
 		}
 	}
+	if cells, err = onPaths(cells); err != nil {
+		return meshbench.Plan{}, err
+	}
 	return analysis.NewPlan(exp, cells, exp.Infrastructure != meshbench.Endpoint)
 }
 

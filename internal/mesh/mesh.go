@@ -83,8 +83,9 @@ type Description struct {
 	Versions []string // that can be asked for, newest first; the first is the default; "1.40" means its newest patch
 	Options  []Option
 	Profiles []meshbench.Profile
-	Runtimes []string // names in the catalogue of package runtimes: "envoy"
-	HasProxy bool     // false: "none"
+	Runtimes []string              // names in the catalogue of package runtimes: "envoy"
+	HasProxy bool                  // false: "none"
+	Path     meshbench.NetworkPath // that its subjects always need on this machine; empty: loopback (see PathOf)
 	// NamesPeer tells that the application learns who calls, by the header
 	// X-Forwarded-Client-Cert.
 	NamesPeer bool

@@ -143,7 +143,7 @@ func (d *deployment) makeNamespaces(ctx context.Context) error {
 	}
 	r := networkRequest{Name: d.dir}
 	for _, n := range d.spec.Namespaces {
-		made := namespaceRequest{Name: n.Name}
+		made := namespaceRequest{Name: n.Name, Through: n.Through}
 		if n.Redirect != nil {
 			numbers, err := d.redirect(n)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -101,7 +102,69 @@ func (n *network) make(r networkRequest, alias string, note func(string) error) 
 		}
 		addresses[s.Name] = at.String()
 	}
+	for i, s := range r.Namespaces {
+		if s.Through == "" {
+			continue
+		}
+		by := slices.IndexFunc(r.Namespaces, func(o namespaceRequest) bool { return o.Name == s.Through })
+		if by < 0 || by == i {
+			return nil, fmt.Errorf("namespace %s: there is no other one called %q", s.Name, s.Through)
+		}
+		if err := n.detour(s, hostIn(part, 1), hostIn(part, i+2), hostIn(part, by+2)); err != nil {
+			return nil, fmt.Errorf("namespace %s, through %s: %w", s.Name, s.Through, err)
+		}
+	}
 	return addresses, nil
+}
+
+// detour leads what goes between this machine and a namespace through
+// another, which forwards it.
+func (n *network) detour(r namespaceRequest, host, at, by netip.Addr) error {
+	if err := forward(n.namespaces[r.Through]); err != nil {
+		return err
+	}
+	way := func(to netip.Addr, link int) *netlink.Route {
+		return &netlink.Route{LinkIndex: link, Dst: ipNet(to, netip.PrefixFrom(to, 32)), Gw: net.IP(by.AsSlice())}
+	}
+	near, err := netlink.LinkByName(n.link)
+	if err != nil {
+		return err
+	}
+	if err := netlink.RouteAdd(way(at, near.Attrs().Index)); err != nil {
+		return err
+	}
+	inside, err := netlink.NewHandleAt(n.namespaces[r.Name], unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	l, err := inside.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	return inside.RouteAdd(way(host, l.Attrs().Index))
+}
+
+// forward makes a namespace forward packets, and not tell senders that there
+// is a shorter way.
+func forward(ns netns.NsHandle) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked, see newNamespace
+		if err := netns.Set(ns); err != nil {
+			done <- err
+			return
+		}
+		for _, s := range [][2]string{{"ip_forward", "1"}, {"conf/all/send_redirects", "0"}, {"conf/eth0/send_redirects", "0"}} {
+			// The settings are those of the thread that opens the file.
+			if err := os.WriteFile("/proc/sys/net/ipv4/"+s[0], []byte(s[1]), 0); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	return <-done
 }
 
 // join links the hub to this machine and returns the addresses of the network:

@@ -323,3 +323,34 @@ func TestRecoverRemovesMarkedLinksAlone(t *testing.T) {
 		t.Error("a journal may name any link")
 	}
 }
+
+// TestThroughAnotherNamespace: a namespace is reached by way of another, which
+// forwards; where it does not, there is no way.
+func TestThroughAnotherNamespace(t *testing.T) {
+	ctx, i := open(t, options(t))
+	spec := meshbench.Spec{
+		Processes: []meshbench.Process{{
+			Name: "app", Role: meshbench.OtherRole, Runtime: meshbench.Self, Ports: []string{"http", "control"},
+			Args:     []string{"pod", "app", "{{address `app` `http`}}", "{{address `app` `control`}}"},
+			ReadyURL: "tcp://{{address `app` `http`}}",
+		}},
+		Entry:      meshbench.PortRef{Process: "app", Port: "http"},
+		Namespaces: []meshbench.Namespace{{Name: "client"}, {Name: "app", Processes: []string{"app"}, Through: "client"}},
+	}
+	d, err := i.Deploy(ctx, "through", spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := d.Address("app", "http")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(address); got != "app" {
+		t.Errorf("it says %q", got)
+	}
+	part := netip.MustParseAddr(strings.Split(address, ":")[0])
+	routes, err := netlink.RouteGet(net.IP(part.AsSlice()))
+	if err != nil || len(routes) != 1 || !routes[0].Gw.Equal(net.IP(part.Prev().AsSlice())) {
+		t.Errorf("the route is %v, %v", routes, err)
+	}
+}

@@ -57,6 +57,7 @@ type networkRequest struct {
 type namespaceRequest struct {
 	Name     string           `json:"name"`
 	Redirect *redirectRequest `json:"redirect,omitempty"`
+	Through  string           `json:"through,omitempty"` // another's name
 }
 
 // redirectRequest is meshbench.Redirect with numbers.

@@ -72,6 +72,7 @@ func (Driver) Describe() mesh.Description {
 		Profiles:     []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
 		Runtimes:     []string{Runtime},
 		HasProxy:     true,
+		Path:         meshbench.PathNamespaces,
 		Capabilities: capabilities(),
 	}
 }

@@ -17,9 +17,13 @@ var _ mesh.Driver = Driver{}
 // Describe tells that there is no proxy.
 func (Driver) Describe() mesh.Description {
 	return mesh.Description{
-		Name:     "none",
-		Title:    "No mesh",
-		Summary:  "Requests go straight to the application: the baseline.",
+		Name:    "none",
+		Title:   "No mesh",
+		Summary: "Requests go straight to the application: the baseline.",
+		Options: []mesh.Option{{
+			Name: mesh.PathOption, Values: []string{string(meshbench.PathLoopback), string(meshbench.PathNamespaces)},
+			Summary: "namespaces: over the links that a mesh in network namespaces has, for its comparison",
+		}},
 		Profiles: []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
 
 		Capabilities: capabilities(),
@@ -31,7 +35,28 @@ func (d Driver) Render(r mesh.Request) (meshbench.Spec, error) {
 	if err := mesh.CheckRequest(d.Describe(), r); err != nil {
 		return meshbench.Spec{}, err
 	}
-	return meshbench.Spec{Entry: r.Services[0].At()}, nil
+	spec := meshbench.Spec{Entry: r.Services[0].At()}
+	if mesh.PathOf(d.Describe(), r.Subject) == meshbench.PathNamespaces {
+		spec.Namespaces = namespaces(r.Services)
+	}
+	return spec, nil
+}
+
+// namespaces has each instance in one of its own. What the generator sends
+// passes one more, where a mesh has its client's proxy: the way is the same,
+// less the proxies.
+func namespaces(services []meshbench.Service) []meshbench.Namespace {
+	out := []meshbench.Namespace{{Name: mesh.Client}}
+	for i, s := range services {
+		for _, app := range s.Instances {
+			n := meshbench.Namespace{Name: app.Process, Processes: []string{app.Process}}
+			if i == 0 {
+				n.Through = mesh.Client
+			}
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // Prepare has nothing to prepare.
