@@ -59,7 +59,7 @@ func PolicyKinds() []PolicyKind {
 
 // Match says which requests a policy is for: all that it names must fit.
 type Match struct {
-	PathPrefix string            `json:"path_prefix,omitempty"` // empty: every path
+	PathPrefix string            `json:"path_prefix,omitempty"` // whole elements: /a fits /a and /a/b; empty: every path
 	Method     string            `json:"method,omitempty"`      // empty: every method
 	Headers    map[string]string `json:"headers,omitempty"`     // name -> its exact value
 }

@@ -224,6 +224,22 @@ func TestEnvoyPolicies(t *testing.T) {
 				}
 			}
 		}
+		// A connection that the application ends is no answer.
+		retry(1, 0, meshbench.RetryOnReset)
+		var first sync.Once
+		front.play(func(w http.ResponseWriter, _ *http.Request) {
+			first.Do(func() {
+				c, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c.Close()
+			})
+		})
+		if response, _ := s.send(t, http.MethodGet, "/", ""); response.StatusCode != http.StatusOK || len(front.seen()) != 2 {
+			t.Errorf("after a reset: %s after %d tries", response.Status, len(front.seen()))
+		}
 		// Of a try that takes too long, the answer is not waited for.
 		retry(1, second/5, meshbench.RetryOn5xx)
 		var once sync.Once
@@ -245,6 +261,7 @@ func TestEnvoyPolicies(t *testing.T) {
 		}
 		begun := time.Now()
 		s.want(t, http.StatusOK, "/slow/x")
+		s.want(t, http.StatusOK, "/slower", "x-user: ops")          // another element
 		if took := time.Since(begun); took < 400*time.Millisecond { // Envoy's clock has whole milliseconds
 			t.Errorf("a delay of 500ms took %v", took)
 		}
@@ -410,6 +427,13 @@ func TestEnvoyPolicies(t *testing.T) {
 		authorize(meshbench.Authorization{Action: meshbench.Deny, From: []string{"client"}, Paths: []string{"/admin"}})
 		s.want(t, http.StatusForbidden, "/admin/x")
 		s.want(t, http.StatusOK, "/else")
+		for _, path := range []string{"//admin/x", "/else/../admin/x", "/%61dmin/x"} {
+			s.want(t, http.StatusForbidden, path)
+		}
+		s.want(t, http.StatusOK, "/else/a%20b")
+		authorize(meshbench.Authorization{Action: meshbench.Allow, Paths: []string{"/public"}})
+		s.want(t, http.StatusOK, "/public/x")
+		s.want(t, http.StatusForbidden, "/public/../admin/x")
 		authorize(meshbench.Authorization{Action: meshbench.Allow, From: []string{"back"}})
 		s.want(t, http.StatusForbidden, "/else")
 		authorize(meshbench.Authorization{Action: meshbench.Allow, From: []string{"back"}}, meshbench.Authorization{Action: meshbench.Allow, From: []string{"client"}, Methods: []string{"GET"}})

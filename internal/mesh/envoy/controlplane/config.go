@@ -71,7 +71,7 @@ type TLS struct {
 // Route says what becomes of requests that fit: they go to a cluster, to one
 // of several, or Direct answers them.
 type Route struct {
-	Prefix  string            `json:"prefix"`            // of the path
+	Prefix  string            `json:"prefix"`            // of the path, by whole elements: /a fits /a and /a/b
 	Method  string            `json:"method,omitempty"`  // empty: every method
 	Headers map[string]string `json:"headers,omitempty"` // name -> its exact value
 
@@ -226,8 +226,8 @@ func (r Route) wrong(inbound bool, clusters map[string]bool) string {
 		names = append(names, r.Mirror.Cluster)
 	}
 	switch {
-	case !strings.HasPrefix(r.Prefix, "/"):
-		return fmt.Sprintf("the route prefix %q does not begin with /", r.Prefix)
+	case !strings.HasPrefix(r.Prefix, "/") || strings.ContainsAny(r.Prefix, "?#"):
+		return fmt.Sprintf("the route prefix %q does not begin with /, or has more than a path", r.Prefix)
 	case targets != 1:
 		return fmt.Sprintf("route %s needs either a cluster, backends or a direct answer", r.Prefix)
 	case r.Direct != nil && (r.Direct.Status < 200 || r.Direct.Status > 599):

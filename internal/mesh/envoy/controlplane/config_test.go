@@ -3,6 +3,7 @@ package controlplane
 import (
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ func TestConfigValidate(t *testing.T) {
 		{"port 0", func(c *Config) { c.Nodes[0].Listeners[0].Address = "127.0.0.1:0" }, "not an IP address"},
 		{"listener with a dot", func(c *Config) { c.Nodes[0].Listeners[0].Name = "a.b" }, "listener name"},
 		{"prefix", func(c *Config) { c.Nodes[0].Listeners[0].Routes[0].Prefix = "teapot" }, "prefix"},
+		{"prefix with a query", func(c *Config) { c.Nodes[0].Listeners[0].Routes[0].Prefix = "/a?b" }, "more than a path"},
 		{"route to nothing", func(c *Config) { c.Nodes[0].Listeners[0].Routes[1].Cluster = "" }, "either a cluster"},
 		{"route to two things", func(c *Config) { c.Nodes[0].Listeners[0].Routes[0].Cluster = "service" }, "either a cluster"},
 		{"route to an unknown cluster", func(c *Config) { c.Nodes[0].Listeners[0].Routes[1].Cluster = "moon" }, "does not exist"},
@@ -160,4 +162,18 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestUnusualPaths: what may be taken for another path, and what may not.
+func TestUnusualPaths(t *testing.T) {
+	whole := regexp.MustCompile("^(?:" + unusual + ")$")
+	for path, want := range map[string]bool{
+		"//admin": true, "/a//b": true, "/a/../b": true, "/a/./b": true, "/a/..": true, "/a/.": true, "/%61dmin": true, "/a%2fb": true,
+		"/a%2F..": true, "/%2e%2e/b": true, "/%5C": true, "/a\\b": true, "/%7Euser": true, "/%5f": true, "/%3a": false, "/%40": false, "/%60": false,
+		"/": false, "/admin": false, "/a/b.c": false, "/a/..b": false, "/a/.b/c": false, "/a%20b": false, "/%C3%A4": false, "/a/b/": false,
+	} {
+		if got := whole.MatchString(path); got != want {
+			t.Errorf("%s: unusual %v, want %v", path, got, want)
+		}
+	}
 }

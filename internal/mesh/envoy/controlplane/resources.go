@@ -293,6 +293,9 @@ func managerOf(l Listener, secure bool) ([]*listener.Filter, error) {
 		manager.ForwardClientCertDetails = hcm.HttpConnectionManager_SANITIZE_SET
 		manager.SetCurrentClientCertDetails = &hcm.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	}
+	if l.Inbound {
+		manager.LocalReplyConfig = localReplies()
+	}
 	if l.AccessLog {
 		writing, err := packed(&stdout.StdoutAccessLog{})
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbac "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -69,7 +70,10 @@ func filtersOf(l Listener) ([]*hcm.HttpFilter, error) {
 }
 
 func routeOf(r Route) (*route.Route, error) {
-	out := &route.Route{Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: r.Prefix}}}
+	out := &route.Route{Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}}}
+	if whole := strings.TrimRight(r.Prefix, "/"); whole != "" {
+		out.Match.PathSpecifier = &route.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: whole}
+	}
 	if r.Method != "" {
 		out.Match.Headers = append(out.Match.Headers, exactly(":method", r.Method))
 	}
@@ -109,13 +113,18 @@ func actionOf(r Route) *route.RouteAction {
 		action.Timeout = durationpb.New(r.Timeout.Std())
 	}
 	if r.Retry != nil {
+		action.RetryPolicy = &route.RetryPolicy{NumRetries: wrapperspb.UInt32(uint32(min(max(r.Retry.Attempts, 0), math.MaxInt32)))}
 		var on []string
 		for _, reason := range r.Retry.On {
 			on = append(on, strings.ReplaceAll(string(reason), "_", "-")) // Envoy has the same words
+			if status := proxyStatus[reason]; status != "" {
+				action.RetryPolicy.RetriableHeaders = append(action.RetryPolicy.RetriableHeaders, exactly(proxyStatusHeader, status))
+			}
 		}
-		action.RetryPolicy = &route.RetryPolicy{
-			RetryOn: strings.Join(on, ","), NumRetries: wrapperspb.UInt32(uint32(min(max(r.Retry.Attempts, 0), math.MaxInt32))),
+		if len(action.RetryPolicy.RetriableHeaders) > 0 {
+			on = append(on, "retriable-headers")
 		}
+		action.RetryPolicy.RetryOn = strings.Join(on, ",")
 		if r.Retry.PerTryTimeout > 0 {
 			action.RetryPolicy.PerTryTimeout = durationpb.New(r.Retry.PerTryTimeout.Std())
 		}
@@ -129,6 +138,39 @@ func actionOf(r Route) *route.RouteAction {
 		}}
 	}
 	return action
+}
+
+// A server's proxy that cannot reach its application answers 503, and a
+// client's proxy takes that for an answer, not for a connection that failed.
+// So the server's proxy says why, in the header that RFC 9209 has for it, and
+// the client's proxy retries where a policy names that reason.
+const proxyStatusHeader = "proxy-status"
+
+var proxyStatus = map[meshbench.RetryOn]string{
+	meshbench.RetryOnConnectFailure: "envoy; error=destination_unavailable",
+	meshbench.RetryOnReset:          "envoy; error=connection_terminated",
+}
+
+// localReplies is how the proxy before an application says why it answers
+// itself. The flags are Envoy's: no connection could be made; the connection
+// ended, or was reset.
+func localReplies() *hcm.LocalReplyConfig {
+	out := &hcm.LocalReplyConfig{}
+	for _, m := range []struct {
+		reason meshbench.RetryOn
+		flags  []string
+	}{{meshbench.RetryOnConnectFailure, []string{"UF"}}, {meshbench.RetryOnReset, []string{"UC", "UR"}}} {
+		out.Mappers = append(out.Mappers, &hcm.ResponseMapper{
+			Filter: &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_ResponseFlagFilter{
+				ResponseFlagFilter: &accesslog.ResponseFlagFilter{Flags: m.flags},
+			}},
+			HeadersToAdd: []*core.HeaderValueOption{{
+				Header:       &core.HeaderValue{Key: proxyStatusHeader, Value: proxyStatus[m.reason]},
+				AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+			}},
+		})
+	}
+	return out
 }
 
 // exactly matches a header by its whole value.
@@ -250,12 +292,7 @@ func rulesOf(list []meshbench.Authorization, action meshbench.Action) *rbac.RBAC
 		if a.Action != action {
 			continue
 		}
-		var paths, methods []*rbac.Permission
-		for _, p := range a.Paths {
-			paths = append(paths, &rbac.Permission{Rule: &rbac.Permission_UrlPath{UrlPath: &matcher.PathMatcher{
-				Rule: &matcher.PathMatcher_Path{Path: &matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_Prefix{Prefix: p}}},
-			}}})
-		}
+		var methods []*rbac.Permission
 		for _, m := range a.Methods {
 			methods = append(methods, &rbac.Permission{Rule: &rbac.Permission_Header{Header: exactly(":method", m)}})
 		}
@@ -270,7 +307,7 @@ func rulesOf(list []meshbench.Authorization, action meshbench.Action) *rbac.RBAC
 		}
 		out.Policies[fmt.Sprintf("%s-%03d", action, i+1)] = &rbac.Policy{
 			Permissions: []*rbac.Permission{{Rule: &rbac.Permission_AndRules{AndRules: &rbac.Permission_Set{
-				Rules: []*rbac.Permission{anyOf(paths), anyOf(methods)},
+				Rules: []*rbac.Permission{pathsOf(a), anyOf(methods)},
 			}}}},
 			Principals: from,
 		}
@@ -279,6 +316,33 @@ func rulesOf(list []meshbench.Authorization, action meshbench.Action) *rbac.RBAC
 		return nil
 	}
 	return out
+}
+
+// unusual is a path that means another to who takes it literally than to who
+// puts it into its normal form (RFC 3986, 6.2.2): it has empty or dot
+// segments, backslashes, or letters, digits, - . _ ~ / \ in percent-encoding.
+const unusual = `.*(//|/\.\.?(/|$)|\\|%(2[d-fD-F]|3[0-9]|[46][1-9a-fA-F]|5[0-9aAcCfF]|7[0-9aAeE])).*`
+
+// pathsOf fits the paths of an authorization. An unusual one fits every
+// denial and no permission, since the application may take it for another.
+func pathsOf(a meshbench.Authorization) *rbac.Permission {
+	if len(a.Paths) == 0 || slices.Contains(a.Paths, "/") {
+		return anyOf(nil)
+	}
+	fits := func(m *matcher.StringMatcher) *rbac.Permission {
+		return &rbac.Permission{Rule: &rbac.Permission_UrlPath{UrlPath: &matcher.PathMatcher{Rule: &matcher.PathMatcher_Path{Path: m}}}}
+	}
+	var paths []*rbac.Permission
+	for _, p := range a.Paths {
+		paths = append(paths, fits(&matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_Prefix{Prefix: p}}))
+	}
+	odd := fits(&matcher.StringMatcher{MatchPattern: &matcher.StringMatcher_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: unusual}}})
+	if a.Action == meshbench.Deny {
+		return anyOf(append(paths, odd))
+	}
+	return &rbac.Permission{Rule: &rbac.Permission_AndRules{AndRules: &rbac.Permission_Set{
+		Rules: []*rbac.Permission{anyOf(paths), {Rule: &rbac.Permission_NotRule{NotRule: odd}}},
+	}}}
 }
 
 // anyOf fits what one of the list fits, and everything where there is none.
