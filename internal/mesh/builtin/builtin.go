@@ -9,12 +9,13 @@ import (
 	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/mesh/envoy"
 	"github.com/meshbench/meshbench/internal/mesh/linkerd"
+	"github.com/meshbench/meshbench/internal/mesh/mosn"
 	"github.com/meshbench/meshbench/internal/mesh/none"
 )
 
 // Drivers returns a driver of every mesh, the baseline first.
 func Drivers() []mesh.Driver {
-	return []mesh.Driver{none.Driver{}, envoy.New(), linkerd.New()}
+	return []mesh.Driver{none.Driver{}, envoy.New(), mosn.New(), linkerd.New()}
 }
 
 // Find returns the driver of a mesh. The error has the code NotFound and

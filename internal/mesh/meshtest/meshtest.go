@@ -64,6 +64,9 @@ type Strict struct {
 	Inbound meshbench.PortRef // takes mutual TLS and nothing else
 	Client  string            // the SPIFFE name that is let in
 	Server  string            // the SPIFFE name that Inbound proves
+	// AnyName tells that the mesh does not ask for the client's name: every
+	// certificate of the deployment's authority is let in.
+	AnyName bool
 	// Issue signs a certificate for a name by the deployment's own authority,
 	// and returns the bundle that it is trusted by.
 	Issue func(access mesh.Access, name string) (pki.Identity, string, error)
