@@ -50,8 +50,8 @@ func kubeAPIServer() Entry {
 	}
 }
 
-// istioModule is the commit of Istio's release; Istio's tags are no versions
-// to Go.
+// istioModule is the commit of Istio's release 1.31.0
+// (https://github.com/istio/istio/releases); Istio's tags are no versions to Go.
 const (
 	istioModule  = "istio.io/istio@v0.0.0-20260827124520-eed52ebb66ad"
 	istioVersion = "1.31.0"

@@ -133,7 +133,7 @@ func (g GoModule) Offer(platform string) (Offer, error) {
 	return Offer{
 		How:        g.how(),
 		Key:        hex.EncodeToString(h.Sum(nil)),
-		Needs:      "go " + needed(files["go.mod"]),
+		Needs:      needed(files["go.mod"]),
 		BuildTime:  g.CPU,
 		SpaceBytes: g.Bytes,
 	}, nil
