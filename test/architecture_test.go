@@ -80,6 +80,8 @@ func rules() []rule {
 		{from: all, except: in("mesh/linkerd"), forbidden: under("github.com/linkerd/linkerd2-proxy-api"), why: "Linkerd's API only in its driver"},
 		{from: all, except: in("mesh/envoy", "mesh/linkerd"), forbidden: under("google.golang.org/grpc"), why: "gRPC only in drivers that speak it"},
 		{from: all, except: in("infra/local"), forbidden: under("github.com/vishvananda/netlink", "github.com/vishvananda/netns", "github.com/google/nftables"), why: "namespaces only in the infrastructure that makes them"},
+		{from: all, except: in("runtimes"), forbidden: under("github.com/google/go-containerregistry"), why: "images only in runtimes"},
+		{from: all, forbidden: under("github.com/hashicorp/consul"), why: "Consul is run, never linked: its licence"},
 		{from: all, except: in("app", "cli"), forbidden: under(in("mesh/builtin", "store/sqlstore", "app")...), why: "concrete things are named in app alone"},
 	}
 }
@@ -152,6 +154,8 @@ func TestArchitectureCheckCanFail(t *testing.T) {
 		{ImportPath: module + "/internal/report", Imports: []string{"database/sql"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"github.com/spf13/cobra"}},
 		{ImportPath: module + "/internal/report", Imports: []string{"google.golang.org/grpc"}},
+		{ImportPath: module + "/internal/app", Imports: []string{"github.com/google/go-containerregistry/pkg/name"}},
+		{ImportPath: module + "/internal/mesh/consul", Imports: []string{"github.com/hashicorp/consul/api"}},
 		{ImportPath: module + "/internal/mesh/none", Imports: []string{"github.com/linkerd/linkerd2-proxy-api/go/inbound"}},
 		{ImportPath: module + "/internal/mesh/linkerd", Imports: []string{"github.com/vishvananda/netlink"}},
 	} {
