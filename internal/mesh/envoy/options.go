@@ -45,7 +45,7 @@ func capabilities() []mesh.Capability {
 		meshbench.PolicyMTLS:             {"a change of mode drains the connections of the service's proxies, for a second", manual + "intro/arch_overview/security/ssl"},
 		meshbench.PolicyAuthorization:    {"at the server's proxy, 403; a path that is not in its normal form (//, dot segments, encoded letters) fits every denial that names paths, and no permission", manual + "configuration/http/http_filters/rbac_filter"},
 		meshbench.PolicyTimeout:          {"at the client's proxy, 504; a delay that a fault injects does not count", manual + "api-v3/config/route/v3/route_components.proto"},
-		meshbench.PolicyRetry:            {"at the client's proxy, after a pause of up to 25 ms that grows; an abort that a fault injects is not retried; a server's proxy tells by the header Proxy-Status that its application could not be reached or ended the connection", manual + "configuration/http/http_filters/router_filter"},
+		meshbench.PolicyRetry:            {"at the client's proxy, at another instance where there is one, after a pause of up to 25 ms that grows; an abort that a fault injects is not retried; a server's proxy tells by the header Proxy-Status that its application could not be reached or ended the connection", manual + "configuration/http/http_filters/router_filter"},
 		meshbench.PolicyFault:            {"at the client's proxy, before the request is forwarded", manual + "configuration/http/http_filters/fault_filter"},
 		meshbench.PolicySplit:            {"at random by weight, request by request", manual + "configuration/http/http_conn_man/traffic_splitting"},
 		meshbench.PolicyMirror:           {"at the client's proxy; the copy is not waited for", manual + "api-v3/config/route/v3/route_components.proto"},

@@ -18,6 +18,7 @@ import (
 	rbacfilter "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	previous "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -89,14 +90,18 @@ func routeOf(r Route) (*route.Route, error) {
 		}
 		out.Action = &route.Route_DirectResponse{DirectResponse: answer}
 	} else {
-		out.Action = &route.Route_Route{Route: actionOf(r)}
+		action, err := actionOf(r)
+		if err != nil {
+			return nil, err
+		}
+		out.Action = &route.Route_Route{Route: action}
 	}
 	var err error
 	out.TypedPerFilterConfig, err = filterConfigs(r)
 	return out, err
 }
 
-func actionOf(r Route) *route.RouteAction {
+func actionOf(r Route) (*route.RouteAction, error) {
 	action := &route.RouteAction{ClusterSpecifier: &route.RouteAction_Cluster{Cluster: r.Cluster}}
 	if len(r.Backends) > 0 {
 		weighted := &route.WeightedCluster{}
@@ -113,7 +118,19 @@ func actionOf(r Route) *route.RouteAction {
 		action.Timeout = durationpb.New(r.Timeout.Std())
 	}
 	if r.Retry != nil {
-		action.RetryPolicy = &route.RetryPolicy{NumRetries: wrapperspb.UInt32(uint32(min(max(r.Retry.Attempts, 0), math.MaxInt32)))}
+		// Where there are other instances, one that has failed is not asked again.
+		others, err := packed(&previous.PreviousHostsPredicate{})
+		if err != nil {
+			return nil, err
+		}
+		action.RetryPolicy = &route.RetryPolicy{
+			NumRetries: wrapperspb.UInt32(uint32(min(max(r.Retry.Attempts, 0), math.MaxInt32))),
+			RetryHostPredicate: []*route.RetryPolicy_RetryHostPredicate{{
+				Name:       "envoy.retry_host_predicates.previous_hosts",
+				ConfigType: &route.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: others},
+			}},
+			HostSelectionRetryMaxAttempts: 5,
+		}
 		var on []string
 		for _, reason := range r.Retry.On {
 			on = append(on, strings.ReplaceAll(string(reason), "_", "-")) // Envoy has the same words
@@ -137,7 +154,7 @@ func actionOf(r Route) *route.RouteAction {
 			DisableShadowHostSuffixAppend: true,
 		}}
 	}
-	return action
+	return action, nil
 }
 
 // A server's proxy that cannot reach its application answers 503, and a
