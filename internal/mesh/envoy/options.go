@@ -42,7 +42,7 @@ func check(d Driver, r mesh.Request) error {
 func capabilities() []mesh.Capability {
 	const manual = "https://www.envoyproxy.io/docs/envoy/v1.40.0/"
 	note := map[meshbench.PolicyKind]struct{ note, source string }{
-		meshbench.PolicyMTLS:             {"a change of mode drains the connections of the service's proxies, for a second", manual + "intro/arch_overview/security/ssl"},
+		meshbench.PolicyMTLS:             {"a change of mode takes a second, in which the service's proxies drain their connections; where clients begin with TLS, some requests can get 503", manual + "intro/arch_overview/security/ssl"},
 		meshbench.PolicyAuthorization:    {"at the server's proxy, 403; a path that is not in its normal form (//, dot segments, encoded letters) fits every denial that names paths, and no permission", manual + "configuration/http/http_filters/rbac_filter"},
 		meshbench.PolicyTimeout:          {"at the client's proxy, 504; a delay that a fault injects does not count", manual + "api-v3/config/route/v3/route_components.proto"},
 		meshbench.PolicyRetry:            {"at the client's proxy, at another instance where there is one, after a pause of up to 25 ms that grows; an abort that a fault injects is not retried; a server's proxy tells by the header Proxy-Status that its application could not be reached or ended the connection", manual + "configuration/http/http_filters/router_filter"},
