@@ -3,6 +3,7 @@ package behavior
 import (
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -33,5 +34,14 @@ func TestDocument(t *testing.T) {
 	}
 	if strings.Contains(string(text), "**failed**") {
 		t.Error("something could not be decided")
+	}
+	counts := regexp.MustCompile("(?m)^- `([^`]+)`: \\d+ probes, (\\d+) decided:").FindAllStringSubmatch(string(text), -1)
+	if len(counts) < 3 {
+		t.Errorf("the subjects are %v", counts)
+	}
+	for _, c := range counts {
+		if n, err := strconv.Atoi(c[2]); err != nil || n < 30 {
+			t.Errorf("%s: %s probes are decided", c[1], c[2])
+		}
 	}
 }
