@@ -67,6 +67,11 @@ type fakeProxy struct {
 
 // runFakeProxy is what a process of a deployment runs.
 func runFakeProxy() error {
+	if os.Getenv("LINKERD2_PROXY_POLICY_WORKLOAD") == "" {
+		// Asked for its version, as package runtimes asks the real one.
+		fmt.Println("[     0.001s]  INFO ThreadId(01) linkerd2_proxy: release 2.999.0 (fake) by meshbench on 2026-01-01T00:00:00Z")
+		os.Exit(64)
+	}
 	p := &fakeProxy{
 		env: map[string]string{}, roots: x509.NewCertPool(),
 		servers: map[uint32]*inbound.Server{}, policies: map[string]*outbound.OutboundPolicy{},

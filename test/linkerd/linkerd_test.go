@@ -7,7 +7,10 @@
 package linkerd
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -16,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -38,7 +42,7 @@ var program string
 func TestMain(m *testing.M) {
 	var err error
 	switch {
-	case os.Getenv("LINKERD2_PROXY_POLICY_WORKLOAD") != "":
+	case os.Getenv("LINKERD2_PROXY_LOG") != "":
 		err = runFakeProxy()
 	case os.Getenv("TEST_APPLICATION") != "":
 		err = runApplication(os.Getenv("TEST_APPLICATION"), os.Getenv("LISTEN"))
@@ -424,5 +428,95 @@ func TestAddressesAreThoseOfBenchmarks(t *testing.T) {
 		if ip := net.ParseIP(host); ip == nil || !network.Contains(ip) {
 			t.Errorf("%s is at %s", process, address)
 		}
+	}
+}
+
+// runProgram runs a command with a PATH and a home of its own.
+func runProgram(t *testing.T, path, home string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = []string{"PATH=" + path, "HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CACHE_HOME=" + home}
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), said.String()
+}
+
+// quick is a run that is short, not precise.
+func quick(subjects string) []string {
+	return []string{"run", "-o", "json", "--sittings", "1", "--trial", "600ms", "--warmup", "200ms", "--rate", "200", "--force", "--subjects", subjects}
+}
+
+func TestRunWithoutTheProxySaysHowToGetIt(t *testing.T) {
+	code, out, said := runProgram(t, t.TempDir(), t.TempDir(), quick("none,linkerd")...)
+	var document struct {
+		Error meshbench.Error `json:"error"`
+	}
+	if err := json.Unmarshal([]byte(out), &document); err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, said)
+	}
+	if code == 0 || document.Error.Code != meshbench.NotFound || !strings.Contains(document.Error.Hint, "linkerd2-proxy on PATH") {
+		t.Errorf("exit code %d: %+v", code, document.Error)
+	}
+}
+
+// TestRunWithAFakeProxy lets the whole program measure through fake proxies:
+// what it then says of Linkerd's latency is worth nothing, but path, proof and
+// baseline must be right.
+func TestRunWithAFakeProxy(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := t.TempDir()
+	if err := os.Symlink(self, filepath.Join(path, linkerd.Runtime)); err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	code, out, said := runProgram(t, path, home, quick("none,linkerd")...)
+	var document struct {
+		State string `json:"state"`
+		Cells []struct {
+			ID   string                `json:"id"`
+			Path meshbench.NetworkPath `json:"path"`
+		} `json:"cells"`
+	}
+	if err := json.Unmarshal([]byte(out), &document); err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, said)
+	}
+	var got []string
+	for _, c := range document.Cells {
+		got = append(got, c.ID+" on "+string(c.Path))
+	}
+	want := []string{"none on loopback", "none:path=namespaces on namespaces", "linkerd on namespaces"}
+	// The verdict (exit code 12) is on the machine, which may be busy.
+	if code != 0 && code != 12 || document.State != "finished" || !slices.Equal(got, want) {
+		t.Errorf("exit code %d, state %s, cells %q, want %q\n%s", code, document.State, got, want, said)
+	}
+	// Trials that do not count for the machine's sake are proven all the same.
+	_, out, _ = runProgram(t, path, home, "results", "show", "latest", "-o", "ndjson")
+	proven := map[string]int{}
+	for line := range strings.Lines(out) {
+		var trial meshbench.Trial
+		if err := json.Unmarshal([]byte(line), &trial); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if trial.Proof.Status == "" {
+			continue // another kind of line
+		}
+		proven[trial.Cell]++
+		if p := trial.Proof; p.Status != meshbench.Proven || p.Sent == 0 || p.Application != p.Sent {
+			t.Errorf("%s: %+v", trial.Cell, p)
+		}
+		if p := trial.Proof; trial.Cell == "linkerd" && (p.ClientProxy != p.Sent || p.ServerProxy != p.Sent || p.Handshakes == 0 || p.Plaintext > 0) {
+			t.Errorf("%s: %+v", trial.Cell, p)
+		}
+	}
+	if len(proven) != len(want) {
+		t.Errorf("trials of %v", proven)
 	}
 }
