@@ -489,7 +489,8 @@ func TestRefusedPolicyTellsEnvoysWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.expect(t, "/", http.StatusTeapot)
-	r.Policies = append(slices.Clone(r.Policies), meshbench.Policy{RateLimit: &meshbench.RateLimitPolicy{Requests: 1, Per: meshbench.Duration(time.Millisecond)}})
+	// The client's proxy alone could take its part of this: it must not keep it.
+	r.Policies = append(slices.Clone(r.Policies), meshbench.Policy{Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 100}}}, meshbench.Policy{RateLimit: &meshbench.RateLimitPolicy{Requests: 1, Per: meshbench.Duration(time.Millisecond)}})
 	err := p.driver.Configure(t.Context(), p, r)
 	e := meshbench.AsError(err)
 	if e == nil || e.Code != meshbench.Invalid || !strings.Contains(e.Message, "fill timer must be >= 50ms") {

@@ -47,8 +47,8 @@ func (d Driver) Config(access mesh.Access, r mesh.Request) (controlplane.Config,
 
 // Apply makes a configuration the one that the running proxies have, without
 // a restart, and returns when they have accepted it and are live. A refusal
-// is an error of code Invalid with the proxy's own words; what the proxy had
-// before stays in force.
+// is an error of code Invalid with the proxy's own words; what all of them had
+// before is in force again.
 func (d Driver) Apply(ctx context.Context, access mesh.Access, c controlplane.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
@@ -62,6 +62,12 @@ func (d Driver) Apply(ctx context.Context, access mesh.Access, c controlplane.Co
 		return err
 	}
 	if err := client.Await(ctx, version); err != nil {
+		if meshbench.AsError(err).Code == meshbench.Invalid {
+			// Other proxies, and other parts of it, were accepted.
+			if before, again := client.Rollback(ctx); again == nil && before != "" {
+				_ = client.Await(ctx, before) // the refusal is what there is to tell
+			}
+		}
 		return err
 	}
 	for _, n := range c.Nodes {

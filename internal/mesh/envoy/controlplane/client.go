@@ -33,6 +33,14 @@ func (c Client) Put(ctx context.Context, config Config) (version string, err err
 	return out.Version, err
 }
 
+// Rollback makes the last configuration that all proxies had the one to have,
+// and returns its version; "" where there is none.
+func (c Client) Rollback(ctx context.Context) (version string, err error) {
+	var out versionAnswer
+	err = c.call(ctx, http.MethodPost, "/rollback", nil, &out)
+	return out.Version, err
+}
+
 // Account asks which proxy has accepted what. Where wait is positive, it
 // answers when version is decided or the time is over (at most 30 s).
 func (c Client) Account(ctx context.Context, version string, wait time.Duration) (Account, error) {

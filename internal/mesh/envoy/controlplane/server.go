@@ -42,6 +42,8 @@ type Options struct {
 // Management protocol:
 //
 //	PUT /config                     a Config; answers {"version": "..."}, at once
+//	POST /rollback                  makes the last Config that all accepted the one
+//	                                to have; answers as PUT, "" where there is none
 //	GET /acks?version=V&wait=10s    an Account, when V is decided or the time is over
 //	GET /ready                      200
 //
@@ -95,7 +97,9 @@ type server struct {
 	logger *slog.Logger
 	cache  cache.SnapshotCache
 	ledger *ledger
-	put    sync.Mutex // one change at a time
+	put    sync.Mutex // one change at a time; it guards what follows
+
+	current, accepted *Config // that all should have; the last one that all had
 }
 
 func newServer(logger *slog.Logger) *server {
@@ -114,15 +118,39 @@ func (s *server) set(ctx context.Context, c Config) (string, error) {
 	}
 	s.put.Lock()
 	defer s.put.Unlock()
-	if now, _ := s.ledger.account(""); now.Version == version {
-		return version, nil
+	return version, s.replace(ctx, c, version)
+}
+
+// rollback makes the last configuration that all proxies had the one to have
+// again, and returns its version.
+func (s *server) rollback(ctx context.Context) (string, error) {
+	s.put.Lock()
+	defer s.put.Unlock()
+	if s.accepted == nil {
+		return "", nil
+	}
+	version, err := s.accepted.Version()
+	if err != nil {
+		return "", err
+	}
+	return version, s.replace(ctx, *s.accepted, version)
+}
+
+// replace sends what is new to the proxies; s.put is held.
+func (s *server) replace(ctx context.Context, c Config, version string) error {
+	now, _ := s.ledger.account("")
+	if now.Version == version {
+		return nil
+	}
+	if now.Outcome == Accepted {
+		s.accepted = s.current
 	}
 	snapshots := map[string]*cache.Snapshot{}
 	wanted := map[string][]string{}
 	for _, n := range c.Nodes {
 		made, err := snapshot(n, version)
 		if err != nil {
-			return "", err
+			return err
 		}
 		snapshots[n.ID] = made
 		wanted[n.ID] = nil
@@ -135,7 +163,7 @@ func (s *server) set(ctx context.Context, c Config) (string, error) {
 	s.ledger.want(version, wanted)
 	for id, made := range snapshots {
 		if err := s.cache.SetSnapshot(ctx, id, made); err != nil {
-			return "", err
+			return err
 		}
 	}
 	for _, id := range s.cache.GetStatusKeys() {
@@ -144,7 +172,8 @@ func (s *server) set(ctx context.Context, c Config) (string, error) {
 		}
 	}
 	s.logger.Info("configuration", "version", version, "proxies", len(c.Nodes))
-	return version, nil
+	s.current = &c
+	return nil
 }
 
 func (s *server) handler() http.Handler {
@@ -160,6 +189,14 @@ func (s *server) handler() http.Handler {
 		}
 		// A change is made whole even if the driver goes away meanwhile.
 		version, err := s.set(context.WithoutCancel(r.Context()), c)
+		if err != nil {
+			refuse(w, err)
+			return
+		}
+		answer(w, http.StatusOK, versionAnswer{version})
+	})
+	mux.HandleFunc("POST /rollback", func(w http.ResponseWriter, r *http.Request) {
+		version, err := s.rollback(context.WithoutCancel(r.Context()))
 		if err != nil {
 			refuse(w, err)
 			return

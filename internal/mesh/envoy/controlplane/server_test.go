@@ -272,6 +272,41 @@ func TestProxyThatLeftHasAcceptedNothing(t *testing.T) {
 	}
 }
 
+func TestRollback(t *testing.T) {
+	ads, client := serve(t)
+	if version, err := client.Rollback(t.Context()); version != "" || err != nil {
+		t.Errorf("before anything was accepted: %q, %v", version, err)
+	}
+	good := put(t, client, clientOnly())
+	p := connect(t, ads, "client")
+	p.subscribeAll(clientNames)
+	for range typeWords {
+		p.answer(clientNames, nil)
+	}
+	if err := client.Await(bounded(t), good); err != nil {
+		t.Fatal(err)
+	}
+	changed := clientOnly()
+	changed.Nodes[0].Listeners[0].Routes[0].Direct.Status = 599
+	bad := put(t, client, changed)
+	for range typeWords {
+		p.answer(clientNames, map[string]string{resource.RouteType: "no such status"})
+	}
+	if e := meshbench.AsError(client.Await(bounded(t), bad)); e == nil || !strings.Contains(e.Message, "no such status") {
+		t.Fatalf("got %v", e)
+	}
+	back, err := client.Rollback(t.Context())
+	if err != nil || back != good {
+		t.Fatalf("rolled back to %q, %v, want %q", back, err, good)
+	}
+	for range typeWords {
+		p.answer(clientNames, nil)
+	}
+	if err := client.Await(bounded(t), good); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAwaitNamesTheSilent(t *testing.T) {
 	_, client := serve(t)
 	version := put(t, client, example())
