@@ -18,6 +18,7 @@ import (
 	"mosn.io/mosn/pkg/mosn"
 	"mosn.io/mosn/pkg/stagemanager"
 
+	_ "mosn.io/mosn/istio/istio1106/filter/stream/rbac"
 	_ "mosn.io/mosn/pkg/admin/debug"
 	_ "mosn.io/mosn/pkg/filter/network/connectionmanager"
 	_ "mosn.io/mosn/pkg/filter/network/proxy"

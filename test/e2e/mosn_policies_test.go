@@ -248,6 +248,34 @@ func mosnPolicies(t *testing.T, m *mosns) {
 		}
 	})
 
+	scene("authorization", func(t *testing.T) {
+		rule := func(action meshbench.Action, from ...string) meshbench.Policy {
+			return meshbench.Policy{To: "front", Authorization: &meshbench.Authorization{Action: action, From: from}}
+		}
+		for _, c := range []struct {
+			name     string
+			policies []meshbench.Policy
+			want     int
+		}{
+			{"denied", []meshbench.Policy{rule(meshbench.Deny, "client")}, http.StatusForbidden},
+			{"others denied", []meshbench.Policy{rule(meshbench.Deny, "back")}, http.StatusOK},
+			{"allowed", []meshbench.Policy{rule(meshbench.Allow, "client")}, http.StatusOK},
+			{"others allowed", []meshbench.Policy{rule(meshbench.Allow, "back")}, http.StatusForbidden},
+			{"allowed and denied", []meshbench.Policy{rule(meshbench.Allow, "client"), rule(meshbench.Deny, "client")}, http.StatusForbidden},
+			{"everybody denied", []meshbench.Policy{rule(meshbench.Deny)}, http.StatusForbidden},
+		} {
+			m.apply(t, c.policies...)
+			n := m.arrived(t, "front", func() {
+				if response, _ := m.send(t, http.MethodGet, "/", ""); response.StatusCode != c.want {
+					t.Errorf("%s: answered %s, want %d", c.name, response.Status, c.want)
+				}
+			})
+			if (n == 1) != (c.want == http.StatusOK) {
+				t.Errorf("%s: %d requests arrived", c.name, n)
+			}
+		}
+	})
+
 	scene("rate limit", func(t *testing.T) {
 		m.apply(t, meshbench.Policy{To: "front", RateLimit: &meshbench.RateLimitPolicy{Requests: 3, Per: 60 * second}})
 		codes := map[int]int{}

@@ -21,7 +21,7 @@ func capabilities() []mesh.Capability {
 	}
 	return []mesh.Capability{
 		yes(meshbench.PolicyMTLS, "a service's proxy lets in whoever has a certificate of the authority, whatever its name; the caller's proxy does verify the service's name", "pkg/mtls/tls_context.go"),
-		no(meshbench.PolicyAuthorization, "MOSN has no rules by identity: the filter for them went with the support of Istio's API", "pkg/filter/stream"),
+		yes(meshbench.PolicyAuthorization, "by identity, 403; not by path or method; a plain-text caller in mode permissive has no identity, so a denial does not meet it", "istio/istio1106/filter/stream/rbac"),
 		yes(meshbench.PolicyTimeout, "", "pkg/proxy/downstream.go"),
 		yes(meshbench.PolicyRetry, "never fewer than three more attempts, 10 ms apart; failed connections are tried again without a policy, too", "pkg/proxy/retrystate.go"),
 		yes(meshbench.PolicyFault, "percentages are whole numbers", "pkg/filter/stream/faultinject/faultinject.go"),

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/meshbench/meshbench"
@@ -266,6 +267,11 @@ func (c *configuration) addInbound(r asked, p proxy, own tlsContext, dir string)
 		l.FilterChains[0].TLS = &own
 		l.Inspector = m == meshbench.MTLSPermissive
 	}
+	rules, err := authorization(policy, mode(r.Subject, policy))
+	if err != nil {
+		return err
+	}
+	l.StreamFilters = append(l.StreamFilters, rules...)
 	if option(r.Subject, "upstream") == http2 {
 		l.speak("Http2", "http2Tohttp")
 	}
@@ -488,6 +494,50 @@ func headerChanges(c meshbench.HeaderChange) []headerChange {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Add)) {
 		out = append(out, headerChange{Header: headerValue{name, c.Add[name]}, Append: true})
+	}
+	return out
+}
+
+// authorization is a filter for what is denied and one for what is allowed.
+func authorization(p mesh.ServicePolicy, m meshbench.MTLSMode) ([]filter, error) {
+	rules := map[meshbench.Action]map[string]any{}
+	for i, a := range p.Authorizations {
+		switch {
+		case len(a.Paths) > 0 || len(a.Methods) > 0:
+			return nil, meshbench.Errorf(meshbench.Invalid, "policy authorization: MOSN's filter looks for path and method where MOSN no longer keeps them").
+				WithHint("name identities alone; see %sistio/istio1106/filter/stream/rbac/common/utils.go", source)
+		case len(a.From) > 0 && m == meshbench.MTLSOff:
+			return nil, meshbench.Errorf(meshbench.Invalid, "policy authorization: MOSN knows who calls by mutual TLS alone, which is off").
+				WithHint("set mtls to strict; see %sistio/istio1106/filter/stream/rbac/common/principal.go", source)
+		}
+		if rules[a.Action] == nil {
+			rules[a.Action] = map[string]any{}
+		}
+		rules[a.Action][strconv.Itoa(i)] = map[string]any{"permissions": []any{map[string]any{"any": true}}, "principals": principals(a.From)}
+	}
+	var out []filter
+	for _, action := range []meshbench.Action{meshbench.Deny, meshbench.Allow} {
+		if rules[action] != nil {
+			out = append(out, filter{Type: "rbac", Config: map[string]any{
+				"version": "1", "rules": map[string]any{"action": strings.ToUpper(string(action)), "policies": rules[action]},
+			}})
+		}
+	}
+	return out, nil
+}
+
+// principals are who sends a request, as Istio writes a SPIFFE name: without
+// its scheme.
+func principals(from []string) []any {
+	if len(from) == 0 {
+		return []any{map[string]any{"any": true}}
+	}
+	var out []any
+	for _, service := range from {
+		out = append(out, map[string]any{"metadata": map[string]any{
+			"filter": "istio_authn", "path": []any{map[string]any{"key": "source.principal"}},
+			"value": map[string]any{"string_match": map[string]any{"exact": strings.TrimPrefix(pki.ServiceAccount(service), "spiffe://")}},
+		}})
 	}
 	return out
 }

@@ -199,17 +199,46 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestAuthorization(t *testing.T) {
+	r := request(t, "mosn:upstream=http2",
+		meshbench.Policy{To: "back", Authorization: &meshbench.Authorization{Action: meshbench.Allow, From: []string{"front"}}},
+		meshbench.Policy{To: "back", Authorization: &meshbench.Authorization{Action: meshbench.Deny}},
+	)
+	got, err := json.Marshal(of(t, r, "back-proxy").Listeners[0].StreamFilters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[
+		{"type": "rbac", "config": {"version": "1", "rules": {"action": "DENY", "policies": {
+			"1": {"permissions": [{"any": true}], "principals": [{"any": true}]}}}}},
+		{"type": "rbac", "config": {"version": "1", "rules": {"action": "ALLOW", "policies": {
+			"0": {"permissions": [{"any": true}], "principals": [{"metadata": {
+				"filter": "istio_authn", "path": [{"key": "source.principal"}],
+				"value": {"string_match": {"exact": "meshbench.local/ns/default/sa/front"}}}}]}}}}},
+		{"type": "transcoder", "config": {"type": "http2Tohttp"}}]`
+	if difference := cmp.Diff(parsed(t, want), parsed(t, string(got))); difference != "" {
+		t.Error(difference)
+	}
+	if got := of(t, r, "front-proxy").Listeners[0].StreamFilters; len(got) != 1 {
+		t.Errorf("front has rules, too: %+v", got)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	fault := meshbench.Policy{Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 0.5}}}
 	mirror := meshbench.Policy{Mirror: &meshbench.MirrorPolicy{Service: "back", Percent: 100}}
-	deny := meshbench.Policy{Authorization: &meshbench.Authorization{Action: meshbench.Deny}}
+	path := meshbench.Policy{Authorization: &meshbench.Authorization{Action: meshbench.Deny, Paths: []string{"/admin"}}}
+	deny := meshbench.Policy{Authorization: &meshbench.Authorization{Action: meshbench.Deny, From: []string{"front"}}}
+	outlier := meshbench.Policy{OutlierDetection: &meshbench.OutlierDetection{ConsecutiveErrors: 1, BaseEjection: 1}}
 	for _, tt := range []struct {
 		request mesh.Request
 		want    string
 	}{
 		{request(t, "mosn", fault), "whole percents, not 0.5"},
 		{request(t, "mosn:upstream=http2", mirror), "mirrored request"},
-		{request(t, "mosn", deny), "cannot do authorization"},
+		{request(t, "mosn", path), "path and method"},
+		{request(t, "mosn:mtls=off", deny), "mutual TLS alone"},
+		{request(t, "mosn", outlier), "cannot do outlier_detection"},
 	} {
 		_, err := New().Show(tt.request)
 		e := meshbench.AsError(err)
