@@ -111,20 +111,21 @@ func graph() []meshbench.Service {
 }
 
 func conformance(t *testing.T, driver mesh.Driver, strict *meshtest.Strict) {
-	conformanceWith(t, driver, nil, strict)
+	conforms(t, meshtest.Suite{Driver: driver, Strict: strict})
 }
 
-func conformanceWith(t *testing.T, driver mesh.Driver, options map[string]string, strict *meshtest.Strict) {
+// conforms runs a suite here: with this machine's processes as its
+// applications, and deployed for real.
+func conforms(t *testing.T, s meshtest.Suite) {
 	i := here(t)
-	meshtest.Run(t, meshtest.Suite{
-		Driver: driver, Options: options, Applications: workload.Services{}.Processes(echoWorkload, 1, nil), Service: echoService, Strict: strict,
-		Graph: graph(), GraphApplications: echoes(graph()),
-		Deploy: func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
-			return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {
-				return prepare(ctx, access, process)
-			})
-		},
-	})
+	s.Applications, s.Service = workload.Services{}.Processes(echoWorkload, 1, nil), echoService
+	s.Graph, s.GraphApplications = graph(), echoes(graph())
+	s.Deploy = func(t *testing.T, spec meshbench.Spec, prepare meshtest.Prepare) meshtest.Deployment {
+		return deploy(t, i, spec, func(ctx context.Context, access infra.Access, process string) error {
+			return prepare(ctx, access, process)
+		})
+	}
+	meshtest.Run(t, s)
 }
 
 func TestNoneConforms(t *testing.T) { conformance(t, none.Driver{}, nil) }

@@ -261,15 +261,7 @@ func (d Driver) settingsBuiltin(ctx context.Context, access mesh.Access, a agent
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := a.leaf(ctx, mesh.Client)
-	if err != nil {
-		return nil, err
-	}
-	own, err := tls.X509KeyPair([]byte(leaf.CertPEM), []byte(leaf.PrivateKeyPEM))
-	if err != nil {
-		return nil, meshbench.Errorf(meshbench.Internal, "the certificate that Consul gave cannot be used: %w", err)
-	}
-	state, err := handshake(ctx, address, own)
+	state, err := d.show(ctx, a, address)
 	if err != nil {
 		return nil, meshbench.Errorf(meshbench.Unavailable, "%s takes no handshake: %w", inbound.Process, err)
 	}

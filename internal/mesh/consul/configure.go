@@ -82,19 +82,19 @@ type part struct {
 // resource is a section of Envoy's /config_dump, and which of it.
 type resource struct {
 	section string
-	names   string // regular expression
+	names   string // regular expression of the whole name
 }
 
 func inboundPart(p proxy) part {
-	return part{p.name, []resource{{"dynamic_listeners", "^public_listener:"}}}
+	return part{p.name, []resource{{"dynamic_listeners", "public_listener:.*"}}}
 }
 
 func routePart(p proxy, service string) part {
-	return part{p.name, []resource{{"dynamic_listeners", "^" + service + ":"}, {"dynamic_route_configs", "^" + service + "$"}}}
+	return part{p.name, []resource{{"dynamic_listeners", service + ":.*"}, {"dynamic_route_configs", service}}}
 }
 
 func clusterPart(p proxy) part {
-	return part{p.name, []resource{{"dynamic_active_clusters", `\.internal\.`}}}
+	return part{p.name, []resource{{"dynamic_active_clusters", `.*\.internal\..*`}}}
 }
 
 // steps compares what the agent has with what a request wants.

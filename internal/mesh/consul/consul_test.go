@@ -150,9 +150,6 @@ func TestEntriesOfPolicies(t *testing.T) {
 		{"outlier detection", []meshbench.Policy{
 			{To: "back", OutlierDetection: &meshbench.OutlierDetection{ConsecutiveErrors: 3, Interval: seconds(1), BaseEjection: seconds(2), MaxEjectionPercent: 100}},
 		}, kindService, "front", `"PassiveHealthCheck":{"BaseEjectionTime":"2s","EnforcingConsecutive5xx":100,"Interval":"1s","MaxEjectionPercent":100,"MaxFailures":3}`},
-		{"rate limit", []meshbench.Policy{
-			{To: "back", RateLimit: &meshbench.RateLimitPolicy{Requests: 5, Per: seconds(1)}},
-		}, kindService, "back", `"FillInterval":1,"FilterEnabled":100,"FilterEnforced":100,"MaxTokens":5,"ProxyType":"connect-proxy","TokensPerFill":5`},
 	} {
 		got := body(t, shop(meshbench.Shipped, tt.policies...), tt.kind, tt.of)
 		if !strings.Contains(got, tt.want) {
@@ -239,7 +236,7 @@ func TestCheck(t *testing.T) {
 		{"off", shop(meshbench.Parity, meshbench.Policy{MTLS: &meshbench.MTLSPolicy{Mode: meshbench.MTLSOff}}), "always speak mutual TLS"},
 		{"per try", shop(meshbench.Parity, meshbench.Policy{Retry: &meshbench.RetryPolicy{Attempts: 1, PerTryTimeout: 1}}), "timeout per try"},
 		{"fault", shop(meshbench.Parity, meshbench.Policy{Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 1}}}), "cannot do fault"},
-		{"half a second", shop(meshbench.Parity, meshbench.Policy{RateLimit: &meshbench.RateLimitPolicy{Requests: 1, Per: seconds(0.5)}}), "whole seconds"},
+		{"rate limit", shop(meshbench.Parity, meshbench.Policy{RateLimit: &meshbench.RateLimitPolicy{Requests: 1, Per: seconds(1)}}), "cannot do rate_limit"},
 		{"builtin timeout", builtin(shop(meshbench.Parity, meshbench.Policy{Timeout: &meshbench.TimeoutPolicy{Request: 1}})), "cannot do timeout"},
 		{"builtin paths", builtin(shop(meshbench.Parity, meshbench.Policy{Authorization: &meshbench.Authorization{Action: meshbench.Deny, Paths: []string{"/"}}})), "no path"},
 		{"builtin deny", builtin(shop(meshbench.Parity, meshbench.Policy{Authorization: &meshbench.Authorization{Action: meshbench.Deny}})), ""},

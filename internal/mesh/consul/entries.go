@@ -126,9 +126,6 @@ func serviceDefaults(r mesh.Request, s meshbench.Service, policies []mesh.Servic
 	var overrides []object
 	for _, p := range policies {
 		if p.Service == s.Name {
-			if limit := p.RateLimit; limit != nil {
-				out.inbound["EnvoyExtensions"] = []object{rateLimit(*limit)}
-			}
 			usual := shippedTimeout
 			if parity {
 				usual = parityTimeout
@@ -192,19 +189,6 @@ func toward(p mesh.ServicePolicy, parity bool) object {
 		out["Limits"] = limits
 	}
 	return out
-}
-
-// rateLimit is a bucket of tokens in each instance's proxy. Consul's own
-// RateLimits are for its Enterprise edition; the extension is for all.
-func rateLimit(p meshbench.RateLimitPolicy) object {
-	return object{
-		"Name": "builtin/http/localratelimit",
-		"Arguments": object{
-			"ProxyType": "connect-proxy",
-			"MaxTokens": p.Requests, "TokensPerFill": p.Requests, "FillInterval": int(p.Per.Std() / time.Second),
-			"FilterEnabled": 100, "FilterEnforced": 100,
-		},
-	}
 }
 
 // routing is the router of a service, where it needs one, and the splitters

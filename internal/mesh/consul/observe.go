@@ -152,7 +152,7 @@ func (d Driver) Settings(ctx context.Context, access mesh.Access, r mesh.Request
 	all := proxies(r)
 	service := r.Services[0].Name
 	client, err := d.observe(ctx, access, of(all, mesh.Client)[0], "cluster."+cluster(service)+".",
-		resource{"dynamic_listeners", "^" + service + ":"}, resource{"dynamic_active_clusters", "^" + regexp.QuoteMeta(cluster(service)) + "$"})
+		resource{"dynamic_listeners", service + ":.*"}, resource{"dynamic_active_clusters", regexp.QuoteMeta(cluster(service))})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (d Driver) Settings(ctx context.Context, access mesh.Access, r mesh.Request
 	if err != nil {
 		return nil, err
 	}
-	server, err := d.observe(ctx, access, first, inboundStats(address), resource{"dynamic_listeners", "^public_listener:"})
+	server, err := d.observe(ctx, access, first, inboundStats(address), resource{"dynamic_listeners", "public_listener:.*"})
 	if err != nil {
 		return nil, err
 	}

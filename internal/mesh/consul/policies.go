@@ -1,8 +1,6 @@
 package consul
 
 import (
-	"time"
-
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
 )
@@ -33,8 +31,8 @@ func capabilities(plane string) []mesh.Capability {
 		{Policy: meshbench.PolicySplit, Supported: true, Source: docsSplitter, Note: "service-router and service-splitter, in steps of 0.01 %"},
 		{Policy: meshbench.PolicyMirror, Source: docsRouter, Note: "no configuration entry copies requests"},
 		{Policy: meshbench.PolicyHeaders, Supported: true, Source: docsRouter, Note: "service-router"},
-		{Policy: meshbench.PolicyRateLimit, Supported: true, Source: docsRateLimit,
-			Note: "by the Envoy extension for local rate limits, in whole seconds: RateLimits is for Consul Enterprise"},
+		{Policy: meshbench.PolicyRateLimit, Source: docsRateLimit,
+			Note: "RateLimits is for Consul Enterprise, and no extension of the community edition limits rates"},
 		{Policy: meshbench.PolicyCircuitBreaker, Supported: true, Source: docsDefaults, Note: "limits of the caller's upstream"},
 		{Policy: meshbench.PolicyOutlierDetection, Supported: true, Source: docsDefaults, Note: "passive health check of the caller's upstream"},
 	}
@@ -79,8 +77,6 @@ func check(r mesh.Request) error {
 			return refuse(docsDefaults, "Consul's proxies always speak mutual TLS")
 		case p.Retry != nil && p.Retry.PerTryTimeout > 0:
 			return refuse(docsRouter, "Consul's service-router has no timeout per try")
-		case p.RateLimit != nil && p.RateLimit.Per.Std()%time.Second != 0:
-			return refuse(docsExtensions, "Consul's local rate limit counts in whole seconds, not per %s", p.RateLimit.Per.Std())
 		}
 	}
 	return nil
