@@ -73,7 +73,8 @@ func istiod() Entry {
 }
 
 // pilotAgent is what starts and feeds the Envoy of a workload in Istio, with
-// the template of that Envoy's bootstrap. Most of it is compiled for istiod.
+// the template of that Envoy's bootstrap. After istiod its build takes a quarter
+// of a minute; CPU is that of a build alone, guessed by its share of packages.
 func pilotAgent() Entry {
 	const template = "envoy_bootstrap.json"
 	return Entry{
