@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -142,7 +143,11 @@ func newRuntimeGet(e *env) *cobra.Command {
 				if len(refs) == 0 {
 					fmt.Fprintf(e.stdout, "%s needs no runtime\n", arg)
 				}
-				all = append(all, refs...)
+				for _, ref := range refs {
+					if !slices.Contains(all, ref) {
+						all = append(all, ref)
+					}
+				}
 			}
 			for _, ref := range all {
 				name, version, err := runtimes.ParseRef(ref)

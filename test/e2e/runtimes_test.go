@@ -47,6 +47,19 @@ func TestRealBuilds(t *testing.T) {
 	}
 }
 
+// TestRuntimeGetMesh gets all that a mesh needs by the name of the mesh.
+func TestRuntimeGetMesh(t *testing.T) {
+	data := t.TempDir()
+	r := run(t, data, "runtime", "get", "consul", "envoy@1.40.0")
+	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	if r.code != 0 || len(lines) != 2 || !strings.HasPrefix(lines[0], "consul 1.22.7 is ready: ") || !strings.HasPrefix(lines[1], "envoy 1.40.0 is ready: ") {
+		t.Errorf("exit code %d, %q, %s", r.code, lines, r.stderr)
+	}
+	if r := run(t, data, "runtime", "get", "none"); r.code != 0 || r.stdout != "none needs no runtime\n" {
+		t.Errorf("none: exit code %d, %q, %s", r.code, r.stdout, r.stderr)
+	}
+}
+
 // TestMeshList holds that every mesh says how it stands here and what it can
 // do, for people and for scripts.
 func TestMeshList(t *testing.T) {
