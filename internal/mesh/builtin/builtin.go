@@ -9,6 +9,7 @@ import (
 	"github.com/meshbench/meshbench/internal/mesh"
 	"github.com/meshbench/meshbench/internal/mesh/consul"
 	"github.com/meshbench/meshbench/internal/mesh/envoy"
+	"github.com/meshbench/meshbench/internal/mesh/istio"
 	"github.com/meshbench/meshbench/internal/mesh/linkerd"
 	"github.com/meshbench/meshbench/internal/mesh/mosn"
 	"github.com/meshbench/meshbench/internal/mesh/none"
@@ -16,7 +17,7 @@ import (
 
 // Drivers returns a driver of every mesh, the baseline first.
 func Drivers() []mesh.Driver {
-	return []mesh.Driver{none.Driver{}, envoy.New(), consul.New(), mosn.New(), linkerd.New()}
+	return []mesh.Driver{none.Driver{}, envoy.New(), istio.New(), consul.New(), mosn.New(), linkerd.New()}
 }
 
 // Find returns the driver of a mesh. The error has the code NotFound and

@@ -209,7 +209,7 @@ func (f *Facts) Read(dump []byte) error {
 					continue // what was refused is not in force
 				case "require_client_certificate":
 					f.RequiresCertificate = f.RequiresCertificate || e == true
-				case "match_typed_subject_alt_names":
+				case "match_typed_subject_alt_names", "match_subject_alt_names": // the second is the older name
 					list, ok := e.([]any)
 					f.VerifiesNames = f.VerifiesNames || ok && len(list) > 0
 				case "filter_chains":

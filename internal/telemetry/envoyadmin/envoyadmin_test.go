@@ -89,6 +89,11 @@ func TestFacts(t *testing.T) {
 	if err := got.Read([]byte(quiet)); err != nil || !reflect.DeepEqual(got, Facts{}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	got = Facts{}
+	if err := got.Read([]byte(`{"match_subject_alt_names": [{"prefix": "spiffe://"}]}`)); err != nil || !got.VerifiesNames {
+		t.Errorf("the older name of a field: %+v, %v", got, err)
+	}
+	got = Facts{}
 	refused := `{"transport_protocol": "raw_buffer", "error_state": {"details": "no such filter", "failed_configuration": {"filter_chains": [1]}}}`
 	if err := got.Read([]byte(refused)); err != nil || !reflect.DeepEqual(got, Facts{Permissive: true, Rejected: []string{"no such filter"}}) {
 		t.Errorf("got %+v, %v", got, err)
