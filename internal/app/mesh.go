@@ -20,7 +20,9 @@ type ShowRequest struct {
 type Shown struct {
 	Subject     meshbench.Subject
 	Documents   []mesh.Document
-	Unsupported []mesh.Capability // of the kinds that were asked for
+	// Unsupported is why: of a kind that the mesh does not have, or of a policy
+	// that wants more of its kind than the mesh has.
+	Unsupported []mesh.Capability
 }
 
 // Show returns a mesh's own configuration for policies, and what the mesh
@@ -51,6 +53,30 @@ func (a *App) Show(r ShowRequest) (Shown, error) {
 	if len(request.Policies) == 0 && len(out.Unsupported) > 0 {
 		return out, nil // nothing is left that could become anything
 	}
+	if out.Documents, err = driver.Show(request); err == nil || meshbench.AsError(err).Code != meshbench.Invalid {
+		return out, err
+	}
+	// The mesh has all of the kinds, but not all that these policies want of
+	// them. Those that it cannot carry out even by themselves are left out.
+	var rest []meshbench.Policy
+	for _, p := range request.Policies {
+		alone := request
+		alone.Policies = []meshbench.Policy{p}
+		_, err := driver.Show(alone)
+		if e := meshbench.AsError(err); e != nil && e.Code == meshbench.Invalid {
+			kind, _ := p.Kind()
+			out.Unsupported = append(out.Unsupported, mesh.Capability{Policy: kind, Note: e.Message, Source: e.Hint})
+			continue
+		}
+		rest = append(rest, p)
+	}
+	if len(rest) == len(request.Policies) {
+		return out, err // each could be carried out, but not all together
+	}
+	if len(rest) == 0 {
+		return out, nil
+	}
+	request.Policies = rest
 	out.Documents, err = driver.Show(request)
 	return out, err
 }
