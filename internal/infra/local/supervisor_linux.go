@@ -99,7 +99,16 @@ type supervisor struct {
 	mu        sync.Mutex
 	processes map[int]*supervised // children that were started, until collected
 	journal   journal
-	noted     int // how many of noteAfter have passed
+	noted     int  // how many of noteAfter have passed
+	removed   bool // the journal was, in the end: it must not come back
+}
+
+// save writes the journal; mu is held.
+func (s *supervisor) save() error {
+	if s.removed {
+		return nil
+	}
+	return s.journal.write(s.stateDir)
 }
 
 // supervised is a child.
@@ -179,7 +188,7 @@ func (s *supervisor) network(r *networkRequest) (map[string]string, error) {
 			return nil
 		}
 		s.journal.Links = append(s.journal.Links, link)
-		return s.journal.write(s.stateDir)
+		return s.save()
 	}
 	n, addresses, err := makeNetwork(*r, s.journal.mark(), note)
 	if err != nil {
@@ -211,7 +220,7 @@ func (s *supervisor) forgetLinks() {
 	for _, n := range s.networks {
 		s.journal.Links = append(s.journal.Links, n.link)
 	}
-	_ = s.journal.write(s.stateDir) // see start
+	_ = s.save() // see start
 }
 
 // within calls fork on the starter's thread, in a namespace of a network
@@ -276,7 +285,7 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	// A journal that cannot be written (a full disk) costs the second net, not
 	// the first: the supervisor still ends everything.
 	s.journal.Pipes = append(s.journal.Pipes, p.pipe)
-	_ = s.journal.write(s.stateDir)
+	_ = s.save()
 	attributes := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if r.Group != 0 {
 		attributes.Credential = &syscall.Credential{Uid: uint32(os.Geteuid()), Gid: r.Group, NoSetGroups: true}
@@ -321,7 +330,7 @@ func (s *supervisor) start(r *startRequest) (telemetry.Identity, error) {
 	}
 	s.journal.Processes = append(s.journal.Processes, entry{Identity: p.Identity, Name: p.name, Exe: p.exe})
 	s.noteLater()
-	_ = s.journal.write(s.stateDir) // see above
+	_ = s.save() // see above
 	return p.Identity, nil
 }
 
@@ -464,7 +473,7 @@ func (s *supervisor) stop(pid int, grace time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.journal.drop(func(e entry) bool { return !e.Alive() })
-	_ = s.journal.write(s.stateDir) // see start
+	_ = s.save() // see start
 	return nil
 }
 
@@ -492,7 +501,7 @@ func (s *supervisor) note() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && s.journal.add(telemetry.Tree(all, s.journal.Supervisor.PID)) {
-		_ = s.journal.write(s.stateDir) // see start
+		_ = s.save() // see start
 	}
 	if s.noted++; s.noted < len(noteAfter) {
 		s.notes.Reset(noteAfter[s.noted] - noteAfter[s.noted-1])
@@ -556,6 +565,8 @@ func (s *supervisor) end() error {
 	if s.stateDir == "" {
 		return nil
 	}
+	// A note or the end of a stop may be waiting for mu.
+	s.removed = true
 	if err := os.Remove(s.journal.path(s.stateDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("supervisor: %w", err)
 	}
