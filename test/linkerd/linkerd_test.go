@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -434,8 +435,14 @@ func TestAddressesAreThoseOfBenchmarks(t *testing.T) {
 // runProgram runs a command with a PATH and a home of its own.
 func runProgram(t *testing.T, path, home string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"PATH=" + path, "HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CACHE_HOME=" + home}
+	return finish(t, path, home, exec.Command(program, args...))
+}
+
+func finish(t *testing.T, path, home string, cmd *exec.Cmd) (code int, stdout, stderr string) {
+	t.Helper()
+	// What it measures counts for nothing: it need not wait for other runs on
+	// this machine, whose lock is among the temporary files.
+	cmd.Env = []string{"PATH=" + path, "HOME=" + home, "XDG_DATA_HOME=" + home, "XDG_CACHE_HOME=" + home, "TMPDIR=" + home}
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
@@ -449,6 +456,22 @@ func runProgram(t *testing.T, path, home string, args ...string) (code int, stdo
 // quick is a run that is short, not precise.
 func quick(subjects string) []string {
 	return []string{"run", "-o", "json", "--sittings", "1", "--trial", "600ms", "--warmup", "200ms", "--rate", "200", "--force", "--subjects", subjects}
+}
+
+// trials are those among the lines of a result.
+func trials(t *testing.T, lines string) []meshbench.Trial {
+	t.Helper()
+	var out []meshbench.Trial
+	for line := range strings.Lines(lines) {
+		var trial meshbench.Trial
+		if err := json.Unmarshal([]byte(line), &trial); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if trial.Proof.Status != "" { // else another kind of line
+			out = append(out, trial)
+		}
+	}
+	return out
 }
 
 func TestRunWithoutTheProxySaysHowToGetIt(t *testing.T) {
@@ -500,14 +523,7 @@ func TestRunWithAFakeProxy(t *testing.T) {
 	// Trials that do not count for the machine's sake are proven all the same.
 	_, out, _ = runProgram(t, path, home, "results", "show", "latest", "-o", "ndjson")
 	proven := map[string]int{}
-	for line := range strings.Lines(out) {
-		var trial meshbench.Trial
-		if err := json.Unmarshal([]byte(line), &trial); err != nil {
-			t.Fatalf("%v: %s", err, line)
-		}
-		if trial.Proof.Status == "" {
-			continue // another kind of line
-		}
+	for _, trial := range trials(t, out) {
 		proven[trial.Cell]++
 		if p := trial.Proof; p.Status != meshbench.Proven || p.Sent == 0 || p.Application != p.Sent {
 			t.Errorf("%s: %+v", trial.Cell, p)
@@ -518,5 +534,67 @@ func TestRunWithAFakeProxy(t *testing.T) {
 	}
 	if len(proven) != len(want) {
 		t.Errorf("trials of %v", proven)
+	}
+}
+
+// TestRunWithoutRoot: who may make no namespaces is told so, and what needs
+// none is measured.
+func TestRunWithoutRoot(t *testing.T) {
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "meshbench-unprivileged-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home, path := filepath.Join(dir, "home"), filepath.Join(dir, "bin")
+	for _, d := range []string{home, path} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for from, to := range map[string]string{program: filepath.Join(path, "meshbench"), self: filepath.Join(path, linkerd.Runtime)} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, data, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(home, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	asNobody := func(args ...string) (int, string, string) {
+		cmd := exec.Command(filepath.Join(path, "meshbench"), args...)
+		cmd.Dir = home
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		return finish(t, path, home, cmd)
+	}
+	code, out, said := asNobody(quick("none,linkerd")...)
+	var document struct {
+		State    string              `json:"state"`
+		Failures []meshbench.Failure `json:"failures"`
+	}
+	if err := json.Unmarshal([]byte(out), &document); err != nil {
+		t.Fatalf("%v: %s\n%s", err, out, said)
+	}
+	told := slices.ContainsFunc(document.Failures, func(f meshbench.Failure) bool {
+		return f.Cell == "linkerd" && strings.Contains(f.Message, "network namespaces cannot be had")
+	})
+	if !told {
+		t.Errorf("exit code %d, state %s, failures %+v\n%s", code, document.State, document.Failures, said)
+	}
+	_, out, _ = asNobody("results", "show", "latest", "-o", "ndjson")
+	measured := trials(t, out)
+	if len(measured) == 0 || slices.ContainsFunc(measured, func(m meshbench.Trial) bool { return m.Cell != "none" || m.Load.Completed == 0 }) {
+		t.Errorf("measured was %+v", measured)
+	}
+	_, out, _ = asNobody("doctor")
+	if !strings.Contains(out, "network namespaces cannot be had") || !strings.Contains(out, "run as root") {
+		t.Errorf("the doctor says:\n%s", out)
 	}
 }

@@ -71,6 +71,13 @@ func (d Driver) config(access addresser, r mesh.Request, tokens map[string]pki.S
 		return controlplane.Config{}, err
 	}
 	var out controlplane.Config
+	if text := r.Subject.Options[lifeOption]; text != "" {
+		life, err := time.ParseDuration(text)
+		if err != nil {
+			return controlplane.Config{}, meshbench.Errorf(meshbench.Invalid, "option %s: %w", lifeOption, err)
+		}
+		out.CertificateLife = meshbench.Duration(life)
+	}
 	services := map[string]*controlplane.Service{}
 	for i, s := range r.Services {
 		made, err := service(access, r, s, policies[i])

@@ -37,6 +37,10 @@ const (
 // Runtime is the name of the proxy in the catalogue of package runtimes.
 const Runtime = "linkerd2-proxy"
 
+// lifeOption is the option that makes certificates short-lived, so that what
+// their renewal costs can be measured.
+const lifeOption = "certificates"
+
 // networks are those of addresses that the proxy asks the control plane
 // about: the ones for benchmarks of RFC 2544, which namespaces are made of.
 const networks = "198.18.0.0/15"
@@ -68,6 +72,7 @@ func (Driver) Describe() mesh.Description {
 		Versions: []string{"2"},
 		Options: []mesh.Option{
 			{Name: "mtls", Values: []string{"strict", "permissive", "off"}, Summary: "strict: nothing but mutual TLS is let in; permissive: plain text, too; off: the proxies speak plain text"},
+			{Name: lifeOption, Values: []string{"24h", "30s"}, Summary: "how long a proxy's certificate is good for; it asks for the next one after 70 % of that"},
 		},
 		Profiles:     []meshbench.Profile{meshbench.Parity, meshbench.Shipped},
 		Runtimes:     []string{Runtime},

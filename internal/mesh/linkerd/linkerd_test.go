@@ -383,3 +383,14 @@ func TestShow(t *testing.T) {
 		t.Errorf("a mirror: %v", err)
 	}
 }
+
+func TestShortLivedCertificates(t *testing.T) {
+	r := request([]meshbench.Service{echo})
+	if life := configured(t, r, "echo").CertificateLife; life != 0 {
+		t.Errorf("by default certificates live %v", life)
+	}
+	r.Subject.Options = map[string]string{"certificates": "30s"}
+	if life := configured(t, r, "echo").CertificateLife; time.Duration(life) != 30*time.Second {
+		t.Errorf("they live %v", life)
+	}
+}
