@@ -18,8 +18,8 @@ type ShowRequest struct {
 
 // Shown is what policies become on a mesh.
 type Shown struct {
-	Subject     meshbench.Subject
-	Documents   []mesh.Document
+	Subject   meshbench.Subject
+	Documents []mesh.Document
 	// Unsupported is why: of a kind that the mesh does not have, or of a policy
 	// that wants more of its kind than the mesh has.
 	Unsupported []mesh.Capability
