@@ -82,9 +82,9 @@ func (a *App) PlayUp(ctx context.Context, o PlayOptions) error {
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(os.Interrupt) })
 	defer stop()
-	if _, err := stdin.Write(work); err == nil {
-		err = stdin.Close()
-	}
+	// Where this fails, the process has ended: it then says nothing below.
+	_, _ = stdin.Write(work)
+	stdin.Close()
 	line, err := bufio.NewReader(stdout).ReadBytes('\n')
 	if err != nil {
 		cmd.Wait()
