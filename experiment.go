@@ -187,6 +187,7 @@ type Experiment struct {
 	Profile        Profile           `json:"profile"`
 	Workload       Workload          `json:"workload"`
 	Load           Load              `json:"load"`
+	Metrics        []MetricSource    `json:"metrics,omitempty"` // read during trials, beside the applications' own
 	Sittings       int               `json:"sittings"`
 	Blocks         int               `json:"blocks"` // per sitting
 	MaxTime        Duration          `json:"max_time"`

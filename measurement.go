@@ -331,6 +331,9 @@ type Trial struct {
 	Usage     []Usage    `json:"usage"`
 	Proof     Proof      `json:"proof"`
 	Settings  []Setting  `json:"settings"`
+	// Metrics are what applications and the experiment's own sources told
+	// while the trial ran.
+	Metrics []MetricSeries `json:"metrics,omitempty"`
 	// ParkedCPUCores is what all subjects that were not being measured used.
 	ParkedCPUCores float64 `json:"parked_cpu_cores"`
 	NeighbourCores float64 `json:"neighbour_cores"` // used on the machine by processes that are not ours

@@ -181,6 +181,7 @@ type CellResult struct {
 	Settings      []Setting                    `json:"settings"`
 	Roles         []Usage                      `json:"roles"` // medians over sittings, peaks as maxima
 	Hops          *HopCost                     `json:"hops,omitempty"`
+	Metrics       []MetricSummary              `json:"metrics,omitempty"`
 }
 
 // HopCost is how a request walks the services of a cell, and what each hop of

@@ -50,6 +50,7 @@ func (a *analysis) cellResult(cell meshbench.Cell) meshbench.CellResult {
 		r.Quantiles[q] = a.quantile(cell, trials, q)
 	}
 	r.Proof = a.proof(cell.ID, trials)
+	r.Metrics = a.metrics(cell.ID, trials)
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/meshbench/meshbench/internal/runtimes"
 	"github.com/meshbench/meshbench/internal/store"
 	"github.com/meshbench/meshbench/internal/telemetry"
+	"github.com/meshbench/meshbench/internal/telemetry/scrape"
 	"github.com/meshbench/meshbench/internal/workload"
 )
 
@@ -115,6 +117,7 @@ func (a *App) Run(ctx context.Context, exp meshbench.Experiment, o RunOptions) (
 			return client, err
 		},
 		Machine:  machine{},
+		Metrics:  scrape.Reader{Client: &http.Client{}},
 		Store:    keep,
 		Holder:   holder(),
 		Progress: o.Progress,

@@ -36,6 +36,7 @@ func experimentFlags(cmd *cobra.Command) *experiment.Flags {
 	fl.Var(&f.Timeout, "timeout", "of a request, from its intended start")
 	fl.Var(&f.Warmup, "warmup", "load before the first trial of a sitting, not counted")
 	fl.Var(&f.Trial, "trial", "length of one trial")
+	fl.StringArrayVar(&f.Metrics, "metrics", nil, "NAME=URL of a Prometheus endpoint to read during trials; repeat it for each")
 	fl.Var(&f.Sittings, "sittings", "how often everything is deployed anew: the n of the statistics")
 	fl.Var(&f.Blocks, "blocks", "trials of every cell per sitting")
 	fl.Var(&f.MaxTime, "max-time", "what the run may take")

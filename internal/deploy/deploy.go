@@ -18,6 +18,9 @@ type Workload interface {
 	// Processes are the applications; routes are the ways from one service to
 	// another, where a mesh is between them.
 	Processes(w meshbench.Workload, threads int, routes []meshbench.Route) []meshbench.Process
+	// Metrics are where the applications tell theirs; address gives host:port
+	// of a port of a process.
+	Metrics(w meshbench.Workload, address func(process, port string) (string, error)) ([]meshbench.MetricSource, error)
 }
 
 // closeTime is what the end of a deployment that failed may take.

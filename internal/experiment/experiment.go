@@ -164,6 +164,9 @@ func canonical(e *meshbench.Experiment) {
 	if len(e.FailOn) == 0 {
 		e.FailOn = nil
 	}
+	if len(e.Metrics) == 0 {
+		e.Metrics = nil
+	}
 }
 
 // Validate checks an experiment that was made in memory or read from a

@@ -55,6 +55,8 @@ type Flags struct {
 	Warmup      Text // --warmup 2s
 	Trial       Text // --trial 4s
 
+	Metrics []string // --metrics NAME=URL; they replace all of the file
+
 	Sittings Text     // --sittings 10
 	Blocks   Text     // --blocks 1
 	MaxTime  Text     // --max-time 10m
@@ -104,6 +106,9 @@ func Apply(e meshbench.Experiment, f Flags) (meshbench.Experiment, error) {
 	}
 	a.planned("--streams", "load", "streams", f.Streams)
 	a.planned("--until", "", "until", f.Until)
+	if f.Metrics != nil {
+		a.metrics(f.Metrics)
+	}
 	if f.FailOn != nil {
 		a.set("--fail-on", "fail_on", a.list("--fail-on", f.FailOn))
 	}
@@ -298,6 +303,23 @@ func (a application) infrastructure(e meshbench.Experiment, f Flags) {
 		}
 		a.set(flag, "subjects", a.list(flag, subjects))
 	}
+}
+
+// metrics reads NAME=URL.
+func (a application) metrics(texts []string) {
+	const flag = "--metrics"
+	at := place{source: flag}
+	text := func(s string) *value { return &value{kind: textual, at: at, scalar: s} }
+	v := &value{kind: list, at: at}
+	for _, t := range texts {
+		name, url, ok := strings.Cut(t, "=")
+		if !ok || name == "" || strings.Contains(name, "://") {
+			a.ms.add(at, "metrics", "found %s, expected NAME=URL, as in node=http://127.0.0.1:9100/metrics", quote(t))
+			continue
+		}
+		v.items = append(v.items, &value{kind: mapping, at: at, entries: []entry{{"name", at, text(name)}, {"url", at, text(url)}}})
+	}
+	a.set(flag, "metrics", v)
 }
 
 // urls reads NAME=URL and returns the names in their order.

@@ -42,6 +42,7 @@ func TestApplyMeansTheSameAsADocument(t *testing.T) {
 		"chains":                       {"workload: {request: {path: /x}}", Flags{Topology: Given("chain=1,5")}, "workload: {topology: {chain: [1, 5]}, request: {path: /x}}"},
 		"a fan-out":                    {"workload: {topology: {chain: [1, 5]}}", Flags{Topology: Given("fan_out=3")}, "workload: {topology: {fan_out: 3}}"},
 		"of the catalogue":             {"workload: {request: {path: /x}}", Flags{Topology: Given("shop@1")}, "workload: {name: shop@1}"},
+		"metrics":                      {"metrics: [{name: x, url: 'http://x'}]", Flags{Metrics: []string{"node=http://127.0.0.1:9100/metrics?a=b"}}, "metrics: [{name: node, url: 'http://127.0.0.1:9100/metrics?a=b'}]"},
 		"a value in place of an axis":  {"load: {rate: [1, 2], connections: [3, 4]}", Flags{Rate: Given("5")}, "load: {rate: 5, connections: [3, 4]}"},
 		"an axis in place of a value":  {"load: {rate: 5}", Flags{Rate: Given("1,2")}, "load: {rate: [1, 2]}"},
 		"an axis of one value":         {"load: {rate: 5}", Flags{Rate: Given("1,")}, ""},
@@ -100,7 +101,7 @@ func TestApplyMistakes(t *testing.T) {
 --sittings: found 0, expected a whole number from 1 to 1000
 --seed: found "0x10", expected a number in decimal digits
 --streams: streams is not built yet (keys here: rate, arrivals, connections, keep_alive, timeout, warmup, settle, trial)
---until: until is not built yet (keys here: api_version, kind, name, infrastructure, urls, subjects, baseline, profile, workload, load, sittings, blocks, max_time, seed, margin, fail_on, force)
+--until: until is not built yet (keys here: api_version, kind, name, infrastructure, urls, subjects, baseline, profile, workload, load, metrics, sittings, blocks, max_time, seed, margin, fail_on, force)
 --fail-on: fail-on "response.p98>+5%": response has p50, p90, p99 and p99.9, not "p98"`, "\n")
 	e := meshbench.AsError(err)
 	if e == nil || e.Code != meshbench.Invalid || e.Hint == "" {
@@ -128,6 +129,7 @@ func TestApplyMistakesBetweenFlagsAndFile(t *testing.T) {
 		"no shape":       {"{}", Flags{Topology: Given("shop@2")}, `--topology: found "shop@2", expected chain=N, fan_out=N (several sizes with commas: chain=1,5) or a workload of the catalogue: echo@1, chain3@1, shop@1; did you mean shop@1?`},
 		"of an endpoint": {"{infrastructure: endpoint, urls: {a: http://y}}", Flags{Topology: Given("chain=3")}, "--topology: found a topology, but what answers at an endpoint is somebody else's; leave it out"},
 		"too many cells": {"load: {connections: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}", Flags{Rate: Given("1,2,3,4,5,6,7,8,9,10,11")}, "the subjects and axes make more than 200 cells; measure fewer at a time"},
+		"metrics":        {"{}", Flags{Metrics: []string{"http://x"}}, `--metrics: found "http://x", expected NAME=URL, as in node=http://127.0.0.1:9100/metrics`},
 		"no axis":        {"{}", Flags{Sittings: Given("5,10")}, `--sittings: found "5,10", expected a whole number from 1 to 1000`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // TestParseMistakes is the table of what people get wrong and what they are
 // told: position, finding, expectation, nearest word.
 func TestParseMistakes(t *testing.T) {
-	const topKeys = "api_version, kind, name, infrastructure, urls, subjects, baseline, profile, workload, load, sittings, blocks, max_time, seed, margin, fail_on, force"
+	const topKeys = "api_version, kind, name, infrastructure, urls, subjects, baseline, profile, workload, load, metrics, sittings, blocks, max_time, seed, margin, fail_on, force"
 	const rate = "expected a number of requests per second above 0 and at most 10000000, or max"
 	for _, c := range []struct {
 		name, text string
@@ -157,6 +157,17 @@ func TestParseMistakes(t *testing.T) {
 			`1:77: workload.topology.services: the key percent is missing; expected a number above 0 and at most 100`,
 			`1:86: workload.topology.services: found 200, expected a whole number from 400 to 599`,
 			`1:93: workload.topology.services: the key name is missing; expected a name of lower-case letters, digits and -, at most 40, a letter first`}},
+		{"metrics", "metrics:\n  - {name: a b, url: x}\n  - {name: c}\n  - {name: d, url: 'http://x', series: [a*b], interval: 1ms}\n", []string{
+			`2:12: metrics: found "a b", expected a name of letters, digits and . _ + -`,
+			`2:22: metrics: found "x", expected a URL that begins with http:// or https://`,
+			`3:5: metrics: the key url is missing; expected a URL that begins with http:// or https://`,
+			`4:41: metrics: found "a*b", expected the name of a metric, which may end in *`,
+			`4:57: metrics: found "1ms", expected a duration from 100ms to 10m, as in 500ms, 4s or 10m`}},
+		{"metrics, twice", "metrics:\n  - {name: a, url: 'http://x', query: up, series: [b]}\n  - {name: a, url: 'http://u:p@x'}\n  - {name: c, url: 'http://:1'}\n", []string{
+			`2:5: metrics: found series beside query, expected one of them: a query says itself what it wants`,
+			`3:5: metrics: the name a is there already`,
+			`3:5: metrics: found "http://u:p@x": a URL is kept in results, so it must not hold a user or password`,
+			`4:5: metrics: found "http://:1", expected http://HOST[:PORT]/PATH`}},
 		{"axes that change nothing", "infrastructure: endpoint\nurls: {a: 'http://x'}\nprofile: [parity, shipped]\nload: {rate: max, arrivals: [constant, poisson]}\n", []string{
 			`3:10: profile: found a list, but nothing is set up at an endpoint: its cells would all be the same`,
 			`4:29: load.arrivals: found a list, but with rate max there are no arrivals: its cells would all be the same`}},

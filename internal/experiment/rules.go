@@ -41,6 +41,7 @@ func check(e meshbench.Experiment, ms *mistakes, at func(path string) place) {
 	r.baseline()
 	r.workload()
 	r.topology()
+	r.metrics()
 	r.axes()
 	r.failOn()
 }
@@ -364,6 +365,29 @@ func (r rules) alwaysMax() bool {
 		}
 	}
 	return r.e.Load.Rate.IsMax()
+}
+
+// metrics checks the sources of metrics: their names tell them apart.
+func (r rules) metrics() {
+	names := []string{}
+	for i, m := range r.e.Metrics {
+		path := fmt.Sprintf("metrics[%d]", i)
+		if !r.sound(path) {
+			continue
+		}
+		if slices.Contains(names, m.Name) {
+			r.wrong(path, "the name %s is there already", m.Name)
+		}
+		names = append(names, m.Name)
+		if m.Query != "" && len(m.Series) > 0 {
+			r.wrong(path, "found series beside query, expected one of them: a query says itself what it wants")
+		}
+		if u, err := url.Parse(m.URL); err != nil || u.Hostname() == "" {
+			r.wrong(path, "found %s, expected http://HOST[:PORT]/PATH", quote(m.URL))
+		} else if u.User != nil {
+			r.wrong(path, "found %s: a URL is kept in results, so it must not hold a user or password", quote(m.URL))
+		}
+	}
 }
 
 func (r rules) failOn() {

@@ -153,6 +153,7 @@ func full() meshbench.Experiment {
 	}}
 	e.Workload.Request.Headers, e.Workload.Request.Body = map[string]string{"x": "y"}, "hello"
 	e.Workload.Assertions = []meshbench.Assertion{{Status: 200}}
+	e.Metrics = []meshbench.MetricSource{{Name: "n", URL: "http://x", Series: []string{"a*"}, Query: "up", Interval: meshbench.Duration(time.Second)}}
 	e.FailOn, e.Force = []string{"response.p99>+5%"}, true
 	return e
 }
@@ -283,7 +284,7 @@ func TestBrokenExamples(t *testing.T) {
 			if path == "workload.request.body" && bad == "\x00" || path == "seed" && bad == json.Number("1e18") {
 				continue // these are right
 			}
-			if l, ok := bad.([]any); ok && len(l) == 0 && (path == "workload.assertions" || path == "fail_on") {
+			if l, ok := bad.([]any); ok && len(l) == 0 && (path == "workload.assertions" || path == "fail_on" || path == "metrics") {
 				continue
 			}
 			broken := set(doc, path, bad)
@@ -376,6 +377,10 @@ func (g generator) word(r *rule, path string) any {
 		return r.words[g.IntN(len(r.words))]
 	case r.format == "go-duration":
 		return g.of("100ms", "1s", "4s", "1.5s")
+	case strings.HasSuffix(path, "[].url"):
+		return g.of("http://127.0.0.1:80/metrics", "https://host.example")
+	case strings.HasPrefix(path, "metrics[]"):
+		return g.of("up", "node_cpu", "a")
 	case strings.HasPrefix(path, "urls"):
 		return g.of("http://127.0.0.1:80", "http://host.example/path")
 	case strings.HasPrefix(path, "fail_on"):

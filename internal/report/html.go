@@ -59,6 +59,8 @@ type page struct {
 	Hops           tableView
 	Strips         []stripPanel
 	StripsTable    tableView
+	MetricStrips   []stripPanel
+	Metrics        tableView
 	Lateness       template.HTML
 	TrialLateness  template.HTML
 	HealthTable    tableView
@@ -133,6 +135,8 @@ func newPage(r meshbench.Result) page {
 		Hops:          view(hopsSection(r)),
 		Strips:        stripPanels(r, p),
 		StripsTable:   view(stripsSection(r)),
+		MetricStrips:  metricStrips(r, p),
+		Metrics:       view(metricsSection(r)),
 		Lateness:      latenessSpectrum(r),
 		TrialLateness: trialLateness(r, p),
 		HealthTable:   view(healthSection(r)),
@@ -171,7 +175,10 @@ func newPage(r meshbench.Result) page {
 			rows[i].Cell, rows[i].Name = clean(rows[i].Cell), clean(rows[i].Name)
 		}
 	}
-	for _, panel := range out.Strips {
+	for i := range out.MetricStrips {
+		out.MetricStrips[i].Name = clean(out.MetricStrips[i].Name)
+	}
+	for _, panel := range slices.Concat(out.Strips, out.MetricStrips) {
 		for i := range panel.Strips {
 			panel.Strips[i].Cell = clean(panel.Strips[i].Cell)
 		}

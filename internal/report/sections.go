@@ -19,6 +19,7 @@ func sections(r meshbench.Result) []section {
 		addedSection(r),
 		addedCostSection(r),
 		hopsSection(r),
+		metricsSection(r),
 		proofSection(r),
 		settingsSection(r),
 		healthSection(r),

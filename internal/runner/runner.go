@@ -35,6 +35,12 @@ type Machine interface {
 	Own() (uint64, error)
 }
 
+// Metrics reads other programs' metrics from now on until the function that
+// it returns is called. The errors are of sources that could not be read.
+type Metrics interface {
+	Watch(ctx context.Context, sources []meshbench.MetricSource) (end func() ([]meshbench.MetricSeries, []error))
+}
+
 // Config is what a run needs from outside.
 type Config struct {
 	Infra    infra.Infrastructure
@@ -42,6 +48,7 @@ type Config struct {
 	Workload deploy.Workload
 	Connect  func(ctx context.Context, w io.ReadWriteCloser) (Generator, error)
 	Machine  Machine // nil: not watched
+	Metrics  Metrics // nil: not read
 	Store    store.Store
 	Holder   string // of the run's lease
 	Progress func(Event)
@@ -80,8 +87,9 @@ type run struct {
 	trials []meshbench.Trial
 
 	generator Generator
-	failures  map[string]int // deployment -> sittings in a row in which it did not come up
-	done      int            // trials measured or given up
+	failures  map[string]int  // deployment -> sittings in a row in which it did not come up
+	done      int             // trials measured or given up
+	unread    map[string]bool // sources of metrics that failed, by what was said of them
 }
 
 // leaseTime is how long a run is believed to be alive without a sign of it,
@@ -103,7 +111,7 @@ func Run(ctx context.Context, c Config, doc meshbench.Run) (meshbench.Run, []mes
 	if c.Progress == nil {
 		c.Progress = func(Event) {}
 	}
-	r := &run{Config: c, doc: doc, cells: map[string]meshbench.Cell{}, failures: map[string]int{}}
+	r := &run{Config: c, doc: doc, cells: map[string]meshbench.Cell{}, failures: map[string]int{}, unread: map[string]bool{}}
 	for _, cell := range doc.Plan.Cells {
 		r.cells[cell.ID] = cell
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/fnv"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,12 +93,14 @@ func (r *run) trial(ctx context.Context, cell meshbench.Cell, up map[string]*dep
 	}
 	job.Seed = trialSeed(r.doc.Plan.Seed, t.Sitting, block, cell.ID)
 	memory := watchMemory(ctx, d)
+	metrics := r.watchMetrics(ctx, d)
 	result, err := r.generator.Run(ctx, job, func(tick load.Tick) {
 		e := event
 		e.Tick = &tick
 		r.Progress(e)
 	})
 	samples := memory()
+	t.Metrics = metrics()
 	if ctx.Err() != nil {
 		return t, ctx.Err()
 	}
@@ -120,6 +123,40 @@ func (r *run) trial(ctx context.Context, cell meshbench.Cell, up map[string]*dep
 		r.survived(cell.ID, t.Sitting, err, "")
 	}
 	return t, d.Park(ctx)
+}
+
+// watchMetrics reads what the applications and the experiment's own sources
+// tell, until the function that it returns is called. A source that cannot be
+// read is a failure of the run that is told once, not of every trial.
+func (r *run) watchMetrics(ctx context.Context, d *deployment) func() []meshbench.MetricSeries {
+	if r.Metrics == nil {
+		return func() []meshbench.MetricSeries { return nil }
+	}
+	sources := slices.Clone(r.doc.Experiment.Metrics)
+	if d.driver != nil {
+		own, err := r.Workload.Metrics(d.request.Workload, d.Address)
+		if err != nil {
+			r.metricsUnread(err)
+		}
+		sources = append(own, sources...)
+	}
+	end := r.Metrics.Watch(ctx, sources)
+	return func() []meshbench.MetricSeries {
+		series, errs := end()
+		for _, err := range errs {
+			if ctx.Err() == nil {
+				r.metricsUnread(err)
+			}
+		}
+		return series
+	}
+}
+
+func (r *run) metricsUnread(err error) {
+	if !r.unread[err.Error()] {
+		r.unread[err.Error()] = true
+		r.survived("", 0, err, "")
+	}
 }
 
 // broken is a trial whose deployment could not even be looked at.

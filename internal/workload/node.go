@@ -72,6 +72,7 @@ func newService(o Options) (*service, error) {
 		kind:   []string{"application/octet-stream"},
 		node:   o.Node,
 		chance: newChance(o.Service, o.Instance),
+		meter:  meter{base: time.Now()},
 	}
 	for _, c := range o.Node.Calls {
 		caller, err := newCaller(c)
@@ -103,27 +104,46 @@ func filler(n int) []byte {
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Counted before it is answered: once the client has the answer, it counts.
 	number := s.requests.Add(1)
+	special := isSpecial(r)
+	if !special && !s.busy && number%timedOneIn != 0 {
+		s.meter.inFlight.Add(1)
+		if s.usual(w, r) == 0 {
+			s.meter.codes[0].Add(1)
+		}
+		s.meter.inFlight.Add(-1)
+		return
+	}
 	status, begin := 0, s.meter.begin()
 	defer func() { s.meter.end(begin, status) }()
-	status = s.serve(w, r, number)
+	if special {
+		status = s.obey(w, r, number)
+	} else {
+		status = s.usual(w, r)
+	}
 }
 
-// serve answers a request and returns the status; 0: the client was gone, or
-// the connection was cut.
-func (s *service) serve(w http.ResponseWriter, r *http.Request, number uint64) int {
-	peer, special := "", strings.Contains(r.URL.RawQuery, queryPrefix)
-	for name, values := range r.Header {
-		switch {
-		case name == peerHeader && len(values) > 0:
-			peer = values[len(values)-1]
-		case name == "Upgrade", strings.HasPrefix(name, headerPrefix):
-			special = true
+// isSpecial tells whether a request asks for something. What is on the wire
+// was looked at when it came; only where that is not known, or looks as if,
+// are the headers gone through.
+func isSpecial(r *http.Request) bool {
+	if strings.Contains(r.URL.RawQuery, queryPrefix) {
+		return true
+	}
+	if c, ok := r.Context().Value(wireKey{}).(*wire); ok && c.usual() {
+		return false
+	}
+	for name := range r.Header {
+		if name == "Upgrade" || strings.HasPrefix(name, headerPrefix) {
+			return true
 		}
 	}
-	s.remember(peer)
-	if special {
-		return s.obey(w, r, number, peer)
-	}
+	return false
+}
+
+// usual answers a request that asks for nothing and returns the status; 0:
+// the client was gone.
+func (s *service) usual(w http.ResponseWriter, r *http.Request) int {
+	s.remember(peerOf(r))
 	if r.ContentLength != 0 {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return 0 // the client is gone
@@ -141,6 +161,14 @@ func (s *service) serve(w http.ResponseWriter, r *http.Request, number uint64) i
 		_, _ = w.Write(s.body) // an error means that the client is gone
 	}
 	return http.StatusOK
+}
+
+// peerOf returns who the proxy says has sent a request; empty: it does not.
+func peerOf(r *http.Request) string {
+	if values := r.Header[peerHeader]; len(values) > 0 {
+		return values[len(values)-1]
+	}
+	return ""
 }
 
 // remember keeps the name that came with the last request; empty: none did.

@@ -179,7 +179,9 @@ func (c commands) onlyReflecting() commands {
 }
 
 // obey answers a special request.
-func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64, peer string) int {
+func (s *service) obey(w http.ResponseWriter, r *http.Request, number uint64) int {
+	peer := peerOf(r)
+	s.remember(peer)
 	seen := s.look(r, number, peer) // before reading: "100 Continue" ends the head
 	c, err := readCommands(r)
 	if len(c.given) > 0 {

@@ -155,6 +155,9 @@ func TestCommands(t *testing.T) {
 		"wrong":    {"X-Meshbench-Delay: soon\r\n", "/", "HTTP/1.1 400 Bad Request\r\nContent-Length: 91\r\nContent-Type: text/plain; charset=utf-8\r\nX-Meshbench-Instance: 0\r\nX-Meshbench-Service: echo\r\n\r\necho: X-Meshbench-Delay: \"soon\": expected a duration from 0s to 1m0s, as in 300ms\n"},
 		"of later": {"X-Meshbench-Colour: red\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: application/octet-stream\r\nX-Meshbench-Instance: 0\r\nX-Meshbench-Service: echo\r\n\r\nabcdefghij"},
 		"not here": {"X-Meshbench-Status: 503\r\nX-Meshbench-At: other\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: application/octet-stream\r\nX-Meshbench-Instance: 0\r\nX-Meshbench-Service: echo\r\n\r\nabcdefghij"},
+		"lower":    {"x-meshbench-body-bytes: 1\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Type: application/octet-stream\r\nX-Meshbench-Instance: 0\r\nX-Meshbench-Service: echo\r\n\r\na"},
+		"upper":    {"X-MESHBENCH-BODY-BYTES: 1\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Type: application/octet-stream\r\nX-Meshbench-Instance: 0\r\nX-Meshbench-Service: echo\r\n\r\na"},
+		"looks so": {"X-Workbench-Status: 503\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\nContent-Type: application/octet-stream\r\n\r\nabcdefghij"},
 		"half":     {"X-Meshbench-Cut: half\r\n", "/", "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 10\r\n\r\nabcde"},
 		"close":    {"X-Meshbench-Cut: close\r\n", "/", ""},
 	} {
@@ -177,8 +180,8 @@ func TestCommands(t *testing.T) {
 			}
 		})
 	}
-	if got := seen(t, control).Requests; got != 11 {
-		t.Errorf("%d requests were counted, want 11: those that ask for something count too", got)
+	if got := seen(t, control).Requests; got != 14 {
+		t.Errorf("%d requests were counted, want 14: those that ask for something count too", got)
 	}
 
 	conn := dial(t, base)

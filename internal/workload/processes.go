@@ -67,6 +67,23 @@ func (s Services) Processes(w meshbench.Workload, threads int, routes []meshbenc
 	return out
 }
 
+// Metrics returns where the services of a workload tell their metrics, and
+// which of them belong to a result. address gives host:port of a port of a
+// process.
+func (s Services) Metrics(w meshbench.Workload, address func(process, port string) (string, error)) ([]meshbench.MetricSource, error) {
+	var out []meshbench.MetricSource
+	for _, service := range s.Services(w) {
+		for _, at := range service.Instances {
+			control, err := address(at.Process, ControlPort)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, meshbench.MetricSource{Name: at.Process, URL: "http://" + control + MetricsPath, Series: []string{"meshbench_*"}})
+		}
+	}
+	return out, nil
+}
+
 // way is how an instance of a service reaches another service.
 func way(from string, instance int, to meshbench.Service, routes []meshbench.Route) Call {
 	for _, r := range routes {

@@ -19,6 +19,7 @@ type wire struct {
 	mu    sync.Mutex // net/http reads ahead while a handler runs
 	head  []byte
 	whole bool // the head has ended: what follows is a body
+	plain bool // and nothing in it looks like a request for something
 }
 
 // maxHead is more than net/http lets in.
@@ -40,16 +41,39 @@ func (c *wire) Read(p []byte) (int, error) {
 
 func (c *wire) keep(p []byte) {
 	c.mu.Lock()
+	if !c.whole {
+		from := max(0, len(c.head)-len(headEnd)+1)
+		c.head = append(c.head, p[:min(len(p), maxHead-len(c.head))]...)
+		if end := bytes.Index(c.head[from:], headEnd); end >= 0 {
+			c.head, c.whole = c.head[:from+end+len(headEnd)], true
+			c.plain = !looksSpecial(c.head)
+		}
+		c.whole = c.whole || len(c.head) == maxHead
+	}
+	c.mu.Unlock()
+}
+
+// marks are in every head that has a header of headerPrefix or Upgrade, unless
+// somebody writes letters of the middle of a word in another case than their
+// neighbours: no client and no proxy does.
+var marks = [][]byte{[]byte("ench-"), []byte("ENCH-"), []byte("pgrade"), []byte("PGRADE")}
+
+func looksSpecial(head []byte) bool {
+	for _, m := range marks {
+		if bytes.Contains(head, m) {
+			return true
+		}
+	}
+	return false
+}
+
+// usual tells whether the head that is being served is known and asks for
+// nothing. It is called by the handler: what is written after this head was
+// read waits until the handler writes.
+func (c *wire) usual() bool {
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.whole {
-		return
-	}
-	from := max(0, len(c.head)-len(headEnd)+1)
-	c.head = append(c.head, p[:min(len(p), maxHead-len(c.head))]...)
-	if end := bytes.Index(c.head[from:], headEnd); end >= 0 {
-		c.head, c.whole = c.head[:from+end+len(headEnd)], true
-	}
-	c.whole = c.whole || len(c.head) == maxHead
+	return c.whole && c.plain
 }
 
 // Write writes: with the answer the request's head is over.
@@ -58,7 +82,7 @@ func (c *wire) Write(p []byte) (int, error) {
 	if cap(c.head) > keptHead {
 		c.head = nil
 	}
-	c.head, c.whole = c.head[:0], false
+	c.head, c.whole, c.plain = c.head[:0], false, false
 	c.mu.Unlock()
 	return c.TCPConn.Write(p)
 }

@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -103,4 +106,37 @@ func TestRunShop(t *testing.T) {
 		}
 	}
 	nothingLives(t, data)
+}
+
+// TestMetricsAreKept reads the application's metrics and another program's
+// during trials.
+func TestMetricsAreKept(t *testing.T) {
+	data := t.TempDir()
+	var readings atomic.Int64
+	url := server(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "# TYPE readings_total counter\nreadings_total %d\n", readings.Add(1))
+	}))
+	doc := run(t, data, quick("--subjects", "none", "--metrics", "mine="+url, "--metrics", "gone=http://127.0.0.1:1/metrics")...).document(t)
+	if failures := fmt.Sprint(at(t, doc, "failures")); strings.Count(failures, "the metrics of gone at") != 1 || strings.Contains(failures, "mine") {
+		t.Errorf("failures: %s", failures)
+	}
+	all := trials(t, data)
+	if len(all) == 0 {
+		t.Fatal("nothing was measured")
+	}
+	for _, trial := range all {
+		grown := map[string]float64{}
+		for _, m := range at(t, trial, "metrics").([]any) {
+			if at(t, m, "kind") == "counter" {
+				increase, _ := m.(map[string]any)["increase"].(float64)
+				grown[at(t, m, "source").(string)+" "+at(t, m, "series").(string)] = increase
+			}
+		}
+		if sent := at(t, trial, "proof.sent").(float64); grown[`echo meshbench_requests_total{code="200", instance="0", service="echo"}`] != sent {
+			t.Errorf("%v requests were sent, the application counted %v", sent, grown)
+		}
+		if grown["mine readings_total"] < 1 {
+			t.Errorf("another program's counter: %v", grown)
+		}
+	}
 }
