@@ -12,7 +12,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/alibaba/sentinel-golang/core/flow"
 	v2 "mosn.io/mosn/pkg/config/v2"
+	"mosn.io/mosn/pkg/filter/stream/flowcontrol"
 	"mosn.io/mosn/pkg/router"
 	"mosn.io/mosn/pkg/server"
 	"mosn.io/mosn/pkg/upstream/cluster"
@@ -101,6 +103,12 @@ func (d document) apply() error {
 		}
 		applied.listeners[l.name] = l.text
 	}
+	if !d.limits() {
+		// Else a limit that comes again would remember what passed before.
+		if err := flow.ClearRules(); err != nil {
+			return err
+		}
+	}
 	if len(clusters.gone) > 0 {
 		if err := cluster.GetClusterMngAdapterInstance().TriggerClusterDel(clusters.gone...); err != nil {
 			return err
@@ -110,6 +118,13 @@ func (d document) apply() error {
 		}
 	}
 	return nil
+}
+
+// limits tells whether a listener has a rate limit.
+func (d document) limits() bool {
+	return slices.ContainsFunc(d.Listeners, func(text json.RawMessage) bool {
+		return bytes.Contains(text, []byte(flowcontrol.FlowControlFilterName))
+	})
 }
 
 // listen adds or changes a listener. A new one is bound here, and handed over
