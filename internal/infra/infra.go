@@ -13,7 +13,8 @@ import (
 // Infrastructure deploys what a Spec says and starts load where it can be
 // measured. Close removes everything that it made.
 type Infrastructure interface {
-	// Path is the network path of everything deployed here.
+	// Path is the network path of what is deployed here, where its Spec has no
+	// namespaces.
 	Path() meshbench.NetworkPath
 	// Deploys is false where subjects already run (endpoint): each block is
 	// then a sitting of its own.
