@@ -73,3 +73,23 @@ func TestMetricsOverSittings(t *testing.T) {
 		t.Errorf("a gauge: %+v", m)
 	}
 }
+
+// TestPlanCountsServices: each further service takes its time to start.
+func TestPlanCountsServices(t *testing.T) {
+	estimate := func(chain int) meshbench.Duration {
+		exp := experiment()
+		all := cells(500, "envoy")
+		for i := range all {
+			all[i].Workload.Topology.Chain = chain
+		}
+		plan, err := analysis.NewPlan(exp, all, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Estimate
+	}
+	// Two subjects, ten sittings, four services more.
+	if one, five := estimate(1), estimate(5); five-one < meshbench.Duration(2*10*4*100e6) {
+		t.Errorf("one service takes %s, five take %s", one, five)
+	}
+}

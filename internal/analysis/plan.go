@@ -25,6 +25,7 @@ const plannedDesignEffect = 1.25
 const (
 	perTrial  = 600 * time.Millisecond // calibration, draining, counters
 	perDeploy = 2 * time.Second        // start, readiness and end of one subject
+	perNode   = 500 * time.Millisecond // of it, of each further application with its proxy: they start one after the other
 )
 
 // Codes of a plan's warnings.
@@ -199,14 +200,21 @@ func sittingCost(cells []meshbench.Cell, blocks int, deploys bool) time.Duration
 		topology string
 		response meshbench.Response
 	}
-	up := map[deployment]bool{}
+	up := map[deployment]time.Duration{}
 	var cost time.Duration
 	for _, c := range cells {
-		up[deployment{c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology.String(), c.Workload.Response}] = true
+		instances := 0
+		for _, n := range c.Workload.Topology.Nodes() {
+			instances += n.Instances
+		}
+		key := deployment{c.Subject.ID, c.Profile, c.Workload.Protocol, c.Workload.Topology.String(), c.Workload.Response}
+		up[key] = perDeploy + time.Duration(instances-1)*perNode
 		cost += c.Load.Warmup.Std() + time.Duration(blocks)*(c.Load.Settle.Std()+c.Load.Trial.Std()+perTrial)
 	}
 	if deploys {
-		cost += time.Duration(len(up)) * perDeploy
+		for _, takes := range up {
+			cost += takes
+		}
 	}
 	return cost
 }
