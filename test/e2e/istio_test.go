@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,5 +104,18 @@ func TestIstioPolicies(t *testing.T) {
 		if secure := step.name != "plain text"; hops[0].Secure != secure {
 			t.Errorf("%s: secure %v", step.name, hops[0].Secure)
 		}
+	}
+	// What a proxy refuses is told in its own words, and changes nothing.
+	r.Policies = []meshbench.Policy{{Headers: &meshbench.HeadersPolicy{Request: &meshbench.HeaderChange{Set: map[string]string{"x-a": "a\nb"}}}}}
+	refused := meshbench.AsError(driver.Configure(t.Context(), up, r))
+	if refused == nil || refused.Code != meshbench.Invalid || !strings.Contains(refused.Message, "client-proxy refuses its configuration: Proto constraint validation failed") {
+		t.Errorf("a header's value with a line break: %+v", refused)
+	}
+	if status := ask("/"); status != 200 {
+		t.Errorf("after a refusal: %d", status)
+	}
+	r.Policies = nil
+	if err := driver.Configure(t.Context(), up, r); err != nil {
+		t.Errorf("after a refusal: %v", err)
 	}
 }

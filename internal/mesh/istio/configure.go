@@ -231,9 +231,22 @@ func parseRefusals(syncz []byte, proxy string) (string, error) {
 		}
 		for _, kind := range slices.Sorted(maps.Keys(p.Resources)) {
 			if e := p.Resources[kind].LastError; e != "" {
-				words = append(words, e)
+				words = append(words, essence(e))
 			}
 		}
 	}
 	return strings.Join(words, "; "), nil
+}
+
+// essence leaves the copy of the whole configuration out, which Envoy begins
+// some refusals with.
+func essence(words string) string {
+	if i := strings.LastIndex(words, "Proto constraint validation failed"); i >= 0 {
+		words = words[i:]
+	}
+	const longest = 1000
+	if len(words) > longest {
+		words = words[:longest] + " ..."
+	}
+	return words
 }

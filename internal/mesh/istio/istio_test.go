@@ -392,8 +392,8 @@ func TestMutual(t *testing.T) {
 func TestParseRefusals(t *testing.T) {
 	const syncz = `[
 		{"proxy": "sidecar~127.64.0.1~echo-proxy.default~default.svc.cluster.local", "resources": {"LDS": {"lastError": "no such filter"}, "CDS": {"sent": "a"}}},
-		{"proxy": "client-proxy.default", "resources": {"RDS": {"lastError": "bad header"}}}]`
-	for proxy, want := range map[string]string{"echo-proxy": "no such filter", "client-proxy": "bad header", "proxy": ""} {
+		{"proxy": "client-proxy.default", "resources": {"RDS": {"lastError": "virtual_hosts {}: Proto constraint validation failed (bad header)"}}}]`
+	for proxy, want := range map[string]string{"echo-proxy": "no such filter", "client-proxy": "Proto constraint validation failed (bad header)", "proxy": ""} {
 		if got, err := parseRefusals([]byte(syncz), proxy); got != want || err != nil {
 			t.Errorf("%s: %q, %v", proxy, got, err)
 		}

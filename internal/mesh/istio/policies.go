@@ -234,6 +234,7 @@ func rateLimit(service string, p meshbench.RateLimitPolicy) object {
 		n := int(math.Ceil(float64(shortestFill) / float64(per)))
 		requests, per = requests*n, per*time.Duration(n)
 	}
+	requests = min(requests, math.MaxInt32)
 	always := fields{"default_value": fields{"numerator": 100, "denominator": "HUNDRED"}}
 	const filter = "envoy.filters.http.local_ratelimit"
 	return newObject(envoyFilters, service+"-rate-limit", fields{

@@ -21,12 +21,13 @@ const (
 	crdFile      = "crd-all.gen.yaml"     // beside istiod
 )
 
-// counted are the statistics that Counters and Settings read, which Istio by
+// counted are the statistics that Counters, Settings and Configure read, which Istio by
 // default does not keep. They are few, so that keeping them costs next to
 // nothing.
 var counted = []string{
 	`^http\.(in|out)bound_.*;?\.downstream_(rq_total|cx_total|cx_ssl_total)$`,
-	`^cluster\.outbound\|.*\.(upstream_rq_total|upstream_cx_http[123]_total|membership_(healthy|total)|ssl\.(versions|curves|ciphers)\..*)$`,
+	`^cluster\.outbound\|.*\.(upstream_rq_total|upstream_cx_http[123]_total|ssl\.(versions|curves|ciphers)\..*)$`,
+	`^http\.outbound_.*\.rds\..*\.update_rejected$`,
 	`^listener\..*\.ssl\.(handshake|no_certificate|(versions|curves|ciphers)\..*)$`,
 }
 
