@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,7 @@ func echoes(services []meshbench.Service) []meshbench.Process {
 				Name: at.Process, Role: meshbench.Application, Service: s.Name, Instance: i, Runtime: meshbench.Self,
 				Args: []string{
 					"workload", "echo", "--listen", address(workload.HTTPPort), "--control", address(workload.ControlPort), "--body-bytes", "100",
+					"--service", s.Name, "--instance", strconv.Itoa(i),
 				},
 				Ports:    []string{workload.HTTPPort, workload.ControlPort},
 				ReadyURL: "http://" + address(workload.ControlPort) + workload.ReadyPath,
