@@ -184,7 +184,14 @@ func mosnPolicies(t *testing.T, m *mosns) {
 			meshbench.Policy{To: "front", Match: &meshbench.Match{PathPrefix: "/slow", Method: "GET"}, Fault: &meshbench.FaultPolicy{Delay: &meshbench.Delay{Duration: second / 2, Percent: 100}}},
 		)
 		n := m.arrived(t, "front", func() {
-			m.want(t, http.StatusTeapot, "/", "x-user: dev")
+			response, _ := m.send(t, http.MethodGet, "/", "", "x-user: dev", "x-secret: 1")
+			if response.StatusCode != http.StatusTeapot {
+				t.Errorf("answered %s, want 418", response.Status)
+			}
+			// docs/meshes.md says so.
+			if response.Header.Get("x-secret") != "1" {
+				t.Errorf("MOSN's own answer does not carry the request's headers any more: %v", response.Header)
+			}
 			m.want(t, http.StatusOK, "/", "x-user: ops")
 		})
 		if n != 1 {
