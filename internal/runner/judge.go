@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
@@ -116,8 +117,12 @@ func prove(driver mesh.Driver, walk meshbench.Walk, before, after snapshot, resu
 
 // hopProof is what was counted between two services in a trial.
 func hopProof(walk meshbench.Walk, before, after mesh.Hop, sent uint64) meshbench.HopProof {
+	times := 0
+	for caller := range strings.SplitSeq(after.From, "+") { // see mesh.Edge
+		times += walk.Requests[caller]
+	}
 	p := meshbench.HopProof{
-		From: after.From, To: after.To, Expected: sent * uint64(walk.Requests[after.From]),
+		From: after.From, To: after.To, Expected: sent * uint64(times),
 		ClientProxy: after.ClientAttempts - before.ClientAttempts, ServerProxy: after.ServerReceived - before.ServerReceived,
 		Handshakes: after.Handshakes, Plaintext: after.Plaintext,
 	}

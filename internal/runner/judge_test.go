@@ -85,6 +85,11 @@ func TestProveLooksAtEveryHop(t *testing.T) {
 			t.Errorf("%s: hops %+v", name, got.Hops)
 		}
 	}
+	// Callers that a server cannot tell apart are one hop.
+	joined := snapshot{hops: []mesh.Hop{{Counters: good}, {From: "front+back", To: "end", Counters: mesh.Counters{ClientAttempts: 199, ServerReceived: 199}}}, seen: 100}
+	if got := prove(described{proxy: true}, walk, snapshot{hops: make([]mesh.Hop, 2)}, joined, meshbench.LoadResult{Sent: 100, Completed: 100}); got.Hops[0].Expected != 200 || got.Status != meshbench.ProofFailed {
+		t.Errorf("joined callers: %s, %+v", got.Status, got.Hops)
+	}
 	// What fails on the way makes fewer requests behind it.
 	after := snapshot{hops: []mesh.Hop{{Counters: good}, {From: "front", To: "back", Counters: mesh.Counters{ClientAttempts: 90, ServerReceived: 90}}}, seen: 100}
 	got := prove(described{proxy: true}, walk, snapshot{hops: make([]mesh.Hop, 2)}, after, meshbench.LoadResult{Sent: 100, Completed: 90, Errored: 10})
