@@ -210,7 +210,7 @@ func TestWorkloads(t *testing.T) {
 	}
 }
 
-func seconds2(s float64) meshbench.Duration { return meshbench.Duration(s * float64(time.Second)) }
+func lasting(s float64) meshbench.Duration { return meshbench.Duration(s * float64(time.Second)) }
 
 // TestShow holds what each kind of policy becomes.
 func TestShow(t *testing.T) {
@@ -237,12 +237,12 @@ func TestShow(t *testing.T) {
 			"AuthorizationPolicy back-1-deny", `{action: DENY, selector: {matchLabels: {app: back}}, rules: [{}]}`,
 		},
 		{
-			"timeout", meshbench.Policy{To: "back", Timeout: &meshbench.TimeoutPolicy{Request: seconds2(0.2)}}, "VirtualService back",
+			"timeout", meshbench.Policy{To: "back", Timeout: &meshbench.TimeoutPolicy{Request: lasting(0.2)}}, "VirtualService back",
 			`{hosts: [back.mesh.local], http: [{route: [{destination: {host: back.mesh.local}}], timeout: 0.2s}]}`,
 		},
 		{
 			"retry",
-			meshbench.Policy{To: "back", Retry: &meshbench.RetryPolicy{Attempts: 3, On: []meshbench.RetryOn{meshbench.RetryOn5xx, meshbench.RetryOnConnectFailure}, PerTryTimeout: seconds2(1)}},
+			meshbench.Policy{To: "back", Retry: &meshbench.RetryPolicy{Attempts: 3, On: []meshbench.RetryOn{meshbench.RetryOn5xx, meshbench.RetryOnConnectFailure}, PerTryTimeout: lasting(1)}},
 			"VirtualService back",
 			`{hosts: [back.mesh.local], http: [{route: [{destination: {host: back.mesh.local}}], retries: {attempts: 3, retryOn: "5xx,connect-failure", perTryTimeout: 1s}}]}`,
 		},
@@ -251,7 +251,7 @@ func TestShow(t *testing.T) {
 			`{hosts: [back.mesh.local], http: [{route: [{destination: {host: back.mesh.local}}], retries: {attempts: 0}}]}`,
 		},
 		{
-			"fault", meshbench.Policy{To: "back", Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 12.5}, Delay: &meshbench.Delay{Duration: seconds2(0.3), Percent: 100}}},
+			"fault", meshbench.Policy{To: "back", Fault: &meshbench.FaultPolicy{Abort: &meshbench.Abort{Status: 503, Percent: 12.5}, Delay: &meshbench.Delay{Duration: lasting(0.3), Percent: 100}}},
 			"VirtualService back",
 			`{hosts: [back.mesh.local], http: [{route: [{destination: {host: back.mesh.local}}],
 				fault: {abort: {httpStatus: 503, percentage: {value: 12.5}}, delay: {fixedDelay: 0.3s, percentage: {value: 100}}}}]}`,
@@ -290,7 +290,7 @@ func TestShow(t *testing.T) {
 			`{host: back.mesh.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}, http: {http1MaxPendingRequests: 2, http2MaxRequests: 3}}}}`,
 		},
 		{
-			"outlier detection", meshbench.Policy{To: "back", OutlierDetection: &meshbench.OutlierDetection{ConsecutiveErrors: 5, Interval: seconds2(0.5), BaseEjection: seconds2(10), MaxEjectionPercent: 50}},
+			"outlier detection", meshbench.Policy{To: "back", OutlierDetection: &meshbench.OutlierDetection{ConsecutiveErrors: 5, Interval: lasting(0.5), BaseEjection: lasting(10), MaxEjectionPercent: 50}},
 			"DestinationRule back",
 			`{host: back.mesh.local, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 5, interval: 0.5s, baseEjectionTime: 10s, maxEjectionPercent: 50}}}`,
 		},
@@ -330,8 +330,8 @@ func TestRateLimit(t *testing.T) {
 		tokens float64
 		every  string
 	}{
-		{meshbench.RateLimitPolicy{Requests: 5, Per: seconds2(1)}, 5, "1s"},
-		{meshbench.RateLimitPolicy{Requests: 1, Per: seconds2(0.02)}, 3, "0.06s"},
+		{meshbench.RateLimitPolicy{Requests: 5, Per: lasting(1)}, 5, "1s"},
+		{meshbench.RateLimitPolicy{Requests: 1, Per: lasting(0.02)}, 3, "0.06s"},
 	} {
 		spec := specOf(t, []object{rateLimit("back", tt.policy)}, "EnvoyFilter", "back-rate-limit")
 		bucket := spec["configPatches"].([]any)[0].(fields)["patch"].(fields)["value"].(fields)["typed_config"].(fields)["token_bucket"]
