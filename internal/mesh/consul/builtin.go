@@ -299,13 +299,14 @@ func (d Driver) settingsBuiltin(ctx context.Context, access mesh.Access, a agent
 // knockTimeout is for a knock to be answered or refused.
 const knockTimeout = 20 * time.Second
 
-// handshake makes a connection with a certificate and tells how it is secured.
-func handshake(ctx context.Context, address string, own tls.Certificate) (tls.ConnectionState, error) {
+// handshake makes a connection, with a certificate if there is one, and tells
+// how it is secured.
+func handshake(ctx context.Context, address string, own ...tls.Certificate) (tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, knockTimeout)
 	defer cancel()
 	dialer := tls.Dialer{Config: &tls.Config{
 		InsecureSkipVerify: true, // looked at, not relied on
-		Certificates:       []tls.Certificate{own},
+		Certificates:       own,
 	}}
 	connection, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -24,7 +24,7 @@ func (d Driver) Rotate(ctx context.Context, access mesh.Access, r mesh.Request) 
 	}
 	before := map[string]string{}
 	for _, p := range proxies(r) {
-		if before[p.name], err = d.serial(ctx, access, a, p.name); err != nil {
+		if before[p.name], err = serial(ctx, access, p.name); err != nil {
 			return err
 		}
 	}
@@ -45,7 +45,7 @@ func (d Driver) Rotate(ctx context.Context, access mesh.Access, r mesh.Request) 
 	}
 	for _, p := range proxies(r) {
 		for {
-			now, err := d.serial(ctx, access, a, p.name)
+			now, err := serial(ctx, access, p.name)
 			if err != nil {
 				return err
 			}
@@ -64,12 +64,14 @@ func (d Driver) Rotate(ctx context.Context, access mesh.Access, r mesh.Request) 
 }
 
 // serial is the serial number of the certificate that a proxy shows.
-func (d Driver) serial(ctx context.Context, access mesh.Access, a agent, proxy string) (string, error) {
+func serial(ctx context.Context, access mesh.Access, proxy string) (string, error) {
 	address, err := access.Address(proxy, inboundPort)
 	if err != nil {
 		return "", err
 	}
-	state, err := d.show(ctx, a, address)
+	// Without a certificate of our own: the proxy shows its own first. To ask
+	// the agent for one would wait until it is made anew.
+	state, err := handshake(ctx, address)
 	if err != nil {
 		return "", meshbench.Errorf(meshbench.Unavailable, "%s shows no certificate: %w", proxy, err)
 	}
