@@ -402,3 +402,22 @@ func TestParseRefusals(t *testing.T) {
 		t.Error("a page was read")
 	}
 }
+
+// TestSecuredAlone: in a mesh without mutual TLS, clients must be told of the
+// one service that demands it.
+func TestSecuredAlone(t *testing.T) {
+	r := graph()
+	r.Subject.Options = map[string]string{optionMTLS: "off"}
+	r.Policies = []meshbench.Policy{{To: "back", MTLS: &meshbench.MTLSPolicy{Mode: meshbench.MTLSStrict}}}
+	objects, err := policies(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fields{"host": "back.mesh.local", "trafficPolicy": fields{"tls": fields{"mode": "ISTIO_MUTUAL"}}}
+	if d := cmp.Diff(want, specOf(t, objects, "DestinationRule", "back")); d != "" {
+		t.Error(d)
+	}
+	if len(objects) != 2 {
+		t.Errorf("%d objects", len(objects))
+	}
+}

@@ -34,7 +34,7 @@ func policies(r mesh.Request) ([]object, error) {
 		if routes := httpRoutes(p); routes != nil {
 			out = append(out, newObject(virtualServices, p.Service, fields{"hosts": []string{host(p.Service)}, "http": routes}))
 		}
-		if traffic := trafficPolicy(p); len(traffic) > 0 {
+		if traffic := trafficPolicy(r, p); len(traffic) > 0 {
 			out = append(out, newObject(destinationRules, p.Service, fields{"host": host(p.Service), "trafficPolicy": traffic}))
 		}
 		if p.RateLimit != nil {
@@ -186,8 +186,13 @@ func retries(p meshbench.RetryPolicy) fields {
 
 // trafficPolicy is that of a DestinationRule; empty where there is nothing to
 // say.
-func trafficPolicy(p mesh.ServicePolicy) fields {
+func trafficPolicy(r mesh.Request, p mesh.ServicePolicy) fields {
 	traffic := fields{}
+	// Clients infer from policies for the whole mesh alone whether a service
+	// takes mutual TLS.
+	if mode(r) == meshbench.MTLSOff && modeOf(r, p) != meshbench.MTLSOff {
+		traffic["tls"] = fields{"mode": "ISTIO_MUTUAL"}
+	}
 	if b := p.CircuitBreaker; b != nil {
 		tcp, http := fields{}, fields{}
 		for _, limit := range []struct {
