@@ -23,7 +23,13 @@ func (d Driver) Rotate(ctx context.Context, access mesh.Access, r mesh.Request) 
 		return err
 	}
 	before := map[string]string{}
-	for _, p := range proxies(r) {
+	shown := proxies(r)
+	if dataPlane(r.Subject) == builtinProxy {
+		// A built-in proxy first calls its application, and the generator is
+		// none: that proxy shows nothing.
+		shown = shown[:len(shown)-1]
+	}
+	for _, p := range shown {
 		if before[p.name], err = serial(ctx, access, p.name); err != nil {
 			return err
 		}
@@ -43,7 +49,7 @@ func (d Driver) Rotate(ctx context.Context, access mesh.Access, r mesh.Request) 
 	if err := a.call(ctx, http.MethodPut, "/v1/connect/ca/configuration", authority, nil); err != nil {
 		return err
 	}
-	for _, p := range proxies(r) {
+	for _, p := range shown {
 		for {
 			now, err := serial(ctx, access, p.name)
 			if err != nil {
