@@ -41,7 +41,12 @@ func capabilities(plane string) []mesh.Capability {
 			switch c.Policy {
 			case meshbench.PolicyMTLS:
 			case meshbench.PolicyAuthorization:
-				out[i].Note = "service-intentions, decided once per connection, whatever path and method"
+				// Seen when the same two policies were applied in turn: sooner
+				// or later the agent, which decides for the proxies, went on by
+				// the intentions before for a minute and longer, also when they
+				// were written again.
+				out[i] = mesh.Capability{Policy: c.Policy, Source: docsBuiltin,
+					Note: "the agent, which decides for built-in proxies, can go on by the intentions before for more than a minute: when a change is in force cannot be said"}
 			default:
 				out[i] = mesh.Capability{Policy: c.Policy, Source: docsBuiltin, Note: "the built-in proxy knows connections only"}
 			}
@@ -68,9 +73,7 @@ func check(r mesh.Request) error {
 		refuse := func(source, format string, args ...any) error {
 			return meshbench.Errorf(meshbench.Invalid, "policy "+label+": "+format, args...).WithHint("%s", source)
 		}
-		switch a := p.Authorization; {
-		case dataPlane(r.Subject) == builtinProxy && a != nil && len(a.Paths)+len(a.Methods) > 0:
-			return refuse(docsBuiltin, "Consul's built-in proxy knows connections only: it sees no path and no method")
+		switch {
 		case p.MTLS != nil && p.MTLS.Mode == meshbench.MTLSPermissive:
 			return refuse(docsDefaults, "Consul lets plain text in beside mutual TLS for transparent proxies alone, and these are none")
 		case p.MTLS != nil && p.MTLS.Mode == meshbench.MTLSOff:
