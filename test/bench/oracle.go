@@ -66,12 +66,17 @@ func serveOracle(words []string) error {
 		os.Stdin.Read(buffer)
 		close(closed)
 	}()
+	poll, err := unix.EpollCreate1(0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(poll)
 	var log []float64
-	var connections []int
 	var queue []waiting
 	var begun, awake time.Time // of the first in the queue; of the oracle, after a stall
 	random := rand.New(rand.NewPCG(1, 2))
 	buffer := make([]byte, 4096)
+	var events [64]unix.EpollEvent
 	for round := 0; ; round++ {
 		if round%64 == 0 {
 			select {
@@ -82,22 +87,28 @@ func serveOracle(words []string) error {
 			}
 			if fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK); err == nil {
 				unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-				connections = append(connections, fd)
+				if err := unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+					return err
+				}
 			}
 		}
 		// Arrivals are taken while one is served: their order is the queue's.
-		for i := 0; i < len(connections); i++ {
-			n, err := unix.Read(connections[i], buffer)
+		// To ask every connection would take longer than an answer may be late.
+		ready, err := unix.EpollWait(poll, events[:], 0)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		for i := range max(ready, 0) {
+			fd := int(events[i].Fd)
+			n, err := unix.Read(fd, buffer)
 			if err == unix.EAGAIN || err == unix.EINTR {
 				continue
 			}
 			if n <= 0 {
-				unix.Close(connections[i])
-				connections = slices.Delete(connections, i, i+1)
-				i--
+				unix.Close(fd)
 				continue
 			}
-			queue = append(queue, waiting{fd: connections[i], arrived: time.Now(), hold: law.next(random)})
+			queue = append(queue, waiting{fd: fd, arrived: time.Now(), hold: law.next(random)})
 		}
 		now := time.Now()
 		if law.period > 0 {
