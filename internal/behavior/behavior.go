@@ -126,6 +126,8 @@ type Probe struct {
 	Policies  []meshbench.PolicyKind
 	Needs     Need
 	Ground    Ground // empty: Shared
+	// Time is the longest that it may take; 0: probeTime.
+	Time time.Duration
 	// Run tries it. An error says that it could not be decided.
 	Run func(ctx context.Context, b *Bed) (Finding, error)
 }
@@ -134,6 +136,13 @@ type Probe struct {
 func (p Probe) Group() string {
 	group, _, _ := strings.Cut(p.Name, ".")
 	return group
+}
+
+func (p Probe) time() time.Duration {
+	if p.Time == 0 {
+		return probeTime
+	}
+	return p.Time
 }
 
 func (p Probe) ground() Ground {
@@ -211,5 +220,5 @@ type Event struct {
 	Cell        *Cell // of a probe that has just ended
 }
 
-// probeTime is the longest that one probe may take.
+// probeTime is the longest that a probe may take which does not say otherwise.
 const probeTime = 60 * time.Second

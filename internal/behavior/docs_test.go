@@ -32,6 +32,9 @@ func TestDocument(t *testing.T) {
 	if strings.Join(headings, " ") != strings.Join(want, " ") {
 		t.Errorf("the document has other probes:\n%v\n%v", headings, want)
 	}
+	if strings.Contains(string(text), "**failed**") {
+		t.Error("something could not be decided")
+	}
 	counts := regexp.MustCompile("(?m)^- `([^`]+)`: \\d+ probes, (\\d+) decided:").FindAllStringSubmatch(string(text), -1)
 	if len(counts) < 3 {
 		t.Errorf("the subjects are %v", counts)

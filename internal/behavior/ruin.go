@@ -172,6 +172,8 @@ func ruinProbes() []Probe {
 		{
 			Name: "certificates.rotation", Question: "Is no request lost while certificates are replaced?", Expected: "all are answered with 200", Reference: spiffeRotate,
 			Needs: Proxy | Rotation,
+			// Consul spreads new certificates over half a minute, three times.
+			Time: 3 * time.Minute,
 			Run: func(ctx context.Context, b *Bed) (Finding, error) {
 				rotator, ok := b.driver.(mesh.Rotator)
 				if !ok {

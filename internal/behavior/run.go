@@ -259,7 +259,7 @@ func (b *Bed) unclean(ctx context.Context) string {
 }
 
 func (b *Bed) once(ctx context.Context, p Probe) (f Finding, err error) {
-	inner, cancel := context.WithTimeout(ctx, probeTime)
+	inner, cancel := context.WithTimeout(ctx, p.time())
 	defer cancel()
 	defer func() {
 		if !b.applied || p.ground() == Ruin {
@@ -276,7 +276,7 @@ func (b *Bed) once(ctx context.Context, p Probe) (f Finding, err error) {
 	}()
 	f, err = p.Run(inner, b)
 	if err == nil && inner.Err() != nil {
-		err = fmt.Errorf("not decided in %v: %s", probeTime, f.Evidence)
+		err = fmt.Errorf("not decided in %v: %s", p.time(), f.Evidence)
 	}
 	return f, err
 }
