@@ -155,7 +155,7 @@ func suggestion(r *rule, v *value) string {
 				return s
 			}
 		}
-		if w, ok := Nearest(v.scalar, words); ok {
+		if w, ok := meshbench.Nearest(v.scalar, words); ok {
 			return w
 		}
 	case v.kind == number || v.kind == boolean:
@@ -265,7 +265,7 @@ func (c checker) unknown(r *rule, e entry, path string) {
 	if path != "" {
 		path, _, _ = strings.Cut(path, "[")
 	}
-	near, found := Nearest(e.key, r.keys())
+	near, found := meshbench.Nearest(e.key, r.keys())
 	root, lost := c.ms.of().root(), ""
 	home := root.home(e.key)
 	switch {

@@ -115,7 +115,7 @@ func (r rules) subjects() {
 
 // meant is the end of a sentence that names what was probably meant.
 func meant(written string, words []string) string {
-	if w, ok := Nearest(written, words); ok {
+	if w, ok := meshbench.Nearest(written, words); ok {
 		return "; did you mean " + w + "?"
 	}
 	return ""

@@ -61,46 +61,13 @@ func Version(d Description, asked string) (string, error) {
 	return "", err.WithHint("did you mean %s? there are: %s", nearestVersion(asked, d.Versions), strings.Join(d.Versions, ", "))
 }
 
-// Suggest says what there is, and which of it was probably meant: the nearest
-// word, where at most a third of its letters (and at least one) differ.
+// Suggest says what there is, and which of it was probably meant.
 func Suggest(written string, words []string) string {
 	there := "there are: " + strings.Join(words, ", ")
-	if near := nearest(written, words); distance(written, near) <= max(1, len(near)/3) {
+	if near, ok := meshbench.Nearest(written, words); ok {
 		return "did you mean " + near + "? " + there
 	}
 	return there
-}
-
-// nearest returns the word (of at least one) with the smallest distance.
-func nearest(written string, words []string) string {
-	return slices.MinFunc(words, func(a, b string) int { return distance(written, a) - distance(written, b) })
-}
-
-// distance counts what must be inserted, removed, replaced or swapped with its
-// neighbour to turn a into b (the optimal string alignment distance), in
-// bytes: all words here are ASCII, and what is not is far away anyhow.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range len(b) {
-		rows[0][j+1] = j + 1
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			replace := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
 }
 
 // nearestVersion compares versions as lists of numbers, as many as were
@@ -108,8 +75,8 @@ func distance(a, b string) int {
 // ones it takes the first. What is no number is compared as a word.
 func nearestVersion(written string, versions []string) string {
 	want, ok := numbers(written)
-	if !ok {
-		return nearest(written, versions)
+	if near, found := meshbench.Nearest(written, versions); !ok && found {
+		return near
 	}
 	best, least := versions[0], []int(nil)
 	for _, v := range versions {

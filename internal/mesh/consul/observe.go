@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -292,32 +293,10 @@ func filters(config []byte) (traces, authorizes bool, err error) {
 	return traces, authorizes, nil
 }
 
-// seen lists the ends of the names below a prefix that have counted.
+// seen lists what has counted below a prefix.
 func (o observation) seen(prefix string) string {
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(o.stats)) {
-		if word, ok := strings.CutPrefix(name, o.prefix+prefix); ok && o.stats[name] > 0 {
-			words = append(words, word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
+	return cmp.Or(o.stats.Counted(o.prefix+prefix), notSeen)
 }
 
-// spoken is the version of HTTP on the connections to the cluster.
-func (o observation) spoken() string {
-	var words []string
-	for _, v := range []struct{ counter, word string }{
-		{"upstream_cx_http1_total", "HTTP/1.1"}, {"upstream_cx_http2_total", "HTTP/2"}, {"upstream_cx_http3_total", "HTTP/3"},
-	} {
-		if o.stats[o.prefix+v.counter] > 0 {
-			words = append(words, v.word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
-}
+// spoken is the version of HTTP between the proxies.
+func (o observation) spoken() string { return cmp.Or(o.stats.Spoken(o.prefix), notSeen) }

@@ -1,12 +1,11 @@
 package envoy
 
 import (
+	"cmp"
 	"context"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/meshbench/meshbench"
 	"github.com/meshbench/meshbench/internal/mesh"
@@ -240,32 +239,10 @@ func (d Driver) observe(ctx context.Context, access mesh.Access, proxy, name, ki
 	return o, nil
 }
 
-// seen lists the ends of the names below a prefix that have counted.
+// seen lists what has counted below a prefix.
 func (o observation) seen(prefix string) string {
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(o.stats)) {
-		if word, ok := strings.CutPrefix(name, o.prefix+prefix); ok && o.stats[name] > 0 {
-			words = append(words, word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
+	return cmp.Or(o.stats.Counted(o.prefix+prefix), notSeen)
 }
 
-// spoken is the version of HTTP on the connections to the cluster.
-func (o observation) spoken() string {
-	var words []string
-	for _, v := range []struct{ counter, word string }{
-		{"upstream_cx_http1_total", "HTTP/1.1"}, {"upstream_cx_http2_total", "HTTP/2"}, {"upstream_cx_http3_total", "HTTP/3"},
-	} {
-		if o.stats[o.prefix+v.counter] > 0 {
-			words = append(words, v.word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
-}
+// spoken is the version of HTTP between the proxies.
+func (o observation) spoken() string { return cmp.Or(o.stats.Spoken(o.prefix), notSeen) }

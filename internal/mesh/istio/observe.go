@@ -1,10 +1,10 @@
 package istio
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -224,7 +224,7 @@ func onOff(on bool) string {
 type observation struct {
 	istio, envoy string
 	stats        envoyadmin.Stats
-	about        map[string]uint64 // statistics of the connections between the proxies, by the end of their names
+	about        envoyadmin.Stats // statistics of the connections between the proxies, by the end of their names
 	facts        envoyadmin.Facts
 	unnamed      uint64
 }
@@ -232,7 +232,7 @@ type observation struct {
 // observe looks at a proxy's listener and, where a service is named, at its
 // clusters of that service.
 func (d Driver) observe(ctx context.Context, access mesh.Access, p proxy, port, service string) (observation, error) {
-	o := observation{about: map[string]uint64{}}
+	o := observation{about: envoyadmin.Stats{}}
 	a, err := d.admin(access, p.process)
 	if err != nil {
 		return o, err
@@ -291,35 +291,13 @@ func (d Driver) observe(ctx context.Context, access mesh.Access, p proxy, port, 
 	return o, nil
 }
 
-// seen lists the ends of the names below a prefix that have counted.
+// seen lists what has counted below a prefix.
 func (o observation) seen(prefix string) string {
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(o.about)) {
-		if word, ok := strings.CutPrefix(name, prefix); ok && o.about[name] > 0 {
-			words = append(words, word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
+	return cmp.Or(o.about.Counted(prefix), notSeen)
 }
 
-// spoken is the version of HTTP on the connections to the service.
-func (o observation) spoken() string {
-	var words []string
-	for _, v := range []struct{ counter, word string }{
-		{"upstream_cx_http1_total", "HTTP/1.1"}, {"upstream_cx_http2_total", "HTTP/2"}, {"upstream_cx_http3_total", "HTTP/3"},
-	} {
-		if o.about[v.counter] > 0 {
-			words = append(words, v.word)
-		}
-	}
-	if len(words) == 0 {
-		return notSeen
-	}
-	return strings.Join(words, ", ")
-}
+// spoken is the version of HTTP between the proxies.
+func (o observation) spoken() string { return cmp.Or(o.about.Spoken(""), notSeen) }
 
 // istiodVersion is what istiod says of itself: "1.31.0" of
 // "1.31.0-COMMIT-Clean".

@@ -10,8 +10,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,6 +140,33 @@ func (s Stats) Need(proxy, name string) (uint64, error) {
 			WithHint("this version of Envoy may name it differently")
 	}
 	return v, nil
+}
+
+// Counted lists what counted below a prefix: the ends of the names that have
+// it, "TLSv1.3, TLSv1.2" of "listener.in.ssl.versions."; empty where nothing
+// did.
+func (s Stats) Counted(prefix string) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		if word, ok := strings.CutPrefix(name, prefix); ok && s[name] > 0 {
+			words = append(words, word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// Spoken lists the versions of HTTP on connections to a cluster, whose
+// statistics have the prefix; empty where there was none.
+func (s Stats) Spoken(prefix string) string {
+	var words []string
+	for _, v := range []struct{ counter, word string }{
+		{"upstream_cx_http1_total", "HTTP/1.1"}, {"upstream_cx_http2_total", "HTTP/2"}, {"upstream_cx_http3_total", "HTTP/3"},
+	} {
+		if s[prefix+v.counter] > 0 {
+			words = append(words, v.word)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // ParseVersion reads the version of /server_info: "1.40.0" of

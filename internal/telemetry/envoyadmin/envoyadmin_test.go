@@ -110,3 +110,14 @@ func FuzzFacts(f *testing.F) {
 		}
 	})
 }
+
+func TestWordsOfStats(t *testing.T) {
+	s := Stats{"a.ssl.versions.TLSv1.3": 2, "a.ssl.versions.TLSv1.2": 0, "a.ssl.versions.TLSv1.1": 1, "b.ssl.versions.TLSv1.2": 9, "a.upstream_cx_http2_total": 1, "upstream_cx_http1_total": 3}
+	for got, want := range map[string]string{
+		s.Counted("a.ssl.versions."): "TLSv1.1, TLSv1.3", s.Counted("c."): "", s.Spoken("a."): "HTTP/2", s.Spoken(""): "HTTP/1.1", s.Spoken("b.") + "-": "-",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,4 +1,4 @@
-package experiment
+package meshbench
 
 // Nearest returns the word that is nearest to what was written, counted in
 // letters to insert, remove, replace or swap with their neighbour (the
