@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -207,7 +208,8 @@ func usages(c meshbench.CellResult) []meshbench.Usage {
 	})
 }
 
-// usageName says whose work it is, as far as the cell's roles differ in it.
+// usageName says whose work it is, as far as the cell's roles differ in it: by
+// the service, or by the process where it serves no one service.
 func usageName(u meshbench.Usage, all []meshbench.Usage) string {
 	name := words(u.Role)
 	same := 0
@@ -217,7 +219,7 @@ func usageName(u meshbench.Usage, all []meshbench.Usage) string {
 		}
 	}
 	if same > 1 {
-		name = strings.TrimSpace(name + " " + u.Service)
+		name += " " + cmp.Or(u.Service, u.Process)
 		if u.Instance > 0 {
 			name += fmt.Sprintf(" %d", u.Instance+1)
 		}
